@@ -1,0 +1,297 @@
+"""What a data engineer writes: columns, operators, aggregations over windows.
+
+These nodes know names only. `binding` gives them types against a source's schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from unskew.pipelines.aggregates import AGGREGATES
+from unskew.pipelines.errors import DefinitionError, nearest
+from unskew.pipelines.timegrid import Window, make_window
+from unskew.pipelines.types import DataType
+
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """An expression over the columns of one row, or over features and request columns.
+
+    Parameters
+    ----------
+    op
+        Name of the operation; ``column``, ``request``, ``feature`` and ``literal`` are leaves.
+    args
+        Operands.
+    value
+        Name or literal of a leaf; the extra argument of an operation (a type, a tuple of members).
+    """
+
+    op: str
+    args: tuple[Expr, ...] = ()
+    value: object = None
+
+    def __add__(self, other: Operand) -> Expr:
+        """Return the sum; null if a side is null."""
+        return call("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        """Return the sum."""
+        return call("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        """Return the difference."""
+        return call("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        """Return the difference."""
+        return call("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        """Return the product."""
+        return call("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        """Return the product."""
+        return call("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        """Return the quotient (derived expressions only); null where the divisor is 0."""
+        return call("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        """Return the quotient."""
+        return call("div", other, self)
+
+    def __floordiv__(self, other: Operand) -> Expr:
+        """Return the floored quotient; null where the divisor is 0."""
+        return call("floordiv", self, other)
+
+    def __rfloordiv__(self, other: Operand) -> Expr:
+        """Return the floored quotient."""
+        return call("floordiv", other, self)
+
+    def __mod__(self, other: Operand) -> Expr:
+        """Return the remainder of floored division (sign of the divisor)."""
+        return call("mod", self, other)
+
+    def __rmod__(self, other: Operand) -> Expr:
+        """Return the remainder of floored division."""
+        return call("mod", other, self)
+
+    def __eq__(self, other: object) -> Expr:  # type: ignore[override]
+        """Return whether both are equal; null if a side is null."""
+        return call("eq", self, other)
+
+    def __ne__(self, other: object) -> Expr:  # type: ignore[override]
+        """Return whether both differ; null if a side is null."""
+        return call("ne", self, other)
+
+    def __lt__(self, other: Operand) -> Expr:
+        """Return whether this is smaller."""
+        return call("lt", self, other)
+
+    def __le__(self, other: Operand) -> Expr:
+        """Return whether this is smaller or equal."""
+        return call("le", self, other)
+
+    def __gt__(self, other: Operand) -> Expr:
+        """Return whether this is greater."""
+        return call("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Expr:
+        """Return whether this is greater or equal."""
+        return call("ge", self, other)
+
+    def __and__(self, other: Operand) -> Expr:
+        """Return the three-valued conjunction."""
+        return call("and", self, other)
+
+    def __or__(self, other: Operand) -> Expr:
+        """Return the three-valued disjunction."""
+        return call("or", self, other)
+
+    def __invert__(self) -> Expr:
+        """Return the three-valued negation."""
+        return call("not", self)
+
+    def __neg__(self) -> Expr:
+        """Return the value with the other sign."""
+        return call("sub", 0, self)
+
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        """Refuse `and`, `or`, `not` and chained comparisons, which Python cannot overload."""
+        message = "an expression has no truth value; use `&`, `|`, `~` with brackets instead of and, or, not"
+        raise DefinitionError(message)
+
+    def is_null(self) -> Expr:
+        """Return whether the value is null; never null itself."""
+        return call("is_null", self)
+
+    def isin(self, *members: Scalar) -> Expr:
+        """Return whether the value is one of the members; null if it is null."""
+        if not members or any(each is None for each in members):
+            message = f"isin`{members}` needs one or more members, none of them null; use is_null() for null"
+            raise DefinitionError(message)
+        return Expr("isin", (self, *(as_expr(each) for each in members)))
+
+    def cast(self, to: DataType) -> Expr:
+        """Convert to another type; a decimal is floored to fewer digits."""
+        return Expr("cast", (self,), to)
+
+    def clip(self, lower: float, upper: float) -> Expr:
+        """Limit to ``lower..upper``, both inclusive (derived expressions only)."""
+        return Expr("clip", (self, as_expr(lower), as_expr(upper)))
+
+    def __getattr__(self, name: str) -> Callable[..., Aggregation]:
+        """Return the aggregation of that name over this expression: ``col("amount").mean()``."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name not in AGGREGATES:
+            message = f"aggregate `{name}` is unknown; {nearest(name, AGGREGATES)}"
+            raise DefinitionError(message)
+
+        def aggregate(*arguments: Expr | int) -> Aggregation:
+            return make_aggregation(name, self, *arguments)
+
+        return aggregate
+
+
+Operand = Expr | Scalar
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregation:
+    """An aggregate over expressions, not yet over a window."""
+
+    name: str
+    inputs: tuple[Expr, ...]
+    parameters: tuple[int, ...] = ()
+    condition: Expr | None = None
+
+    def where(self, condition: Expr) -> Aggregation:
+        """Take only the rows for which the condition is true; null counts as false."""
+        if not isinstance(condition, Expr):
+            message = f"filter `{condition!r}` is no expression; write where(col(...) == ...)"
+            raise DefinitionError(message)
+        both = condition if self.condition is None else self.condition & condition
+        return replace(self, condition=both)
+
+    def over(self, *sizes: str, hop: str | None = None, delay: str | None = None) -> Windowed:
+        """Compute it over one or more windows, e.g. ``over("1h", "30d")``.
+
+        Parameters
+        ----------
+        *sizes
+            Lengths such as ``"1h"``.
+        hop
+            Grid of the windows; by default 1 d, 1 h or 5 min by length.
+        delay
+            How far the windows' heads stay behind the instant of the read.
+        """
+        if not sizes:
+            message = f'aggregate `{self.name}` has no window; write over("1h", "1d")'
+            raise DefinitionError(message)
+        return Windowed(self, tuple(make_window(each, hop, delay) for each in sizes))
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed:
+    """An aggregation over windows: one feature for each window."""
+
+    aggregation: Aggregation
+    windows: tuple[Window, ...]
+    owner: str = ""
+    description: str = ""
+
+    def described(self, description: str, owner: str = "") -> Windowed:
+        """Add words for the reader; they are no part of the fingerprint."""
+        return replace(self, description=description, owner=owner or self.owner)
+
+
+def make_aggregation(name: str, *arguments: Expr | int) -> Aggregation:
+    """Check the arguments against the table of aggregates and build the node."""
+    entry = AGGREGATES[name]
+    inputs = tuple(each for each in arguments if isinstance(each, Expr))
+    parameters = tuple(each for each in arguments if not isinstance(each, Expr))
+    if len(inputs) != entry.inputs:
+        message = f"aggregate `{name}` takes {entry.inputs} column(s), {len(inputs)} given"
+        raise DefinitionError(message)
+    if len(parameters) != len(entry.parameters):
+        message = f"aggregate `{name}` takes the parameters `{entry.parameters}`, `{parameters}` given"
+        raise DefinitionError(message)
+    for parameter in parameters:
+        if not isinstance(parameter, int) or isinstance(parameter, bool) or not 1 <= parameter <= entry.limit:
+            message = f"parameter `{parameter!r}` of `{name}` is not a whole number from 1 to {entry.limit}"
+            raise DefinitionError(message)
+    return Aggregation(name, inputs, parameters)
+
+
+def as_expr(value: object) -> Expr:
+    """Return the value itself, or a literal of it."""
+    if isinstance(value, Expr):
+        return value
+    if value is None or isinstance(value, bool | int | float | str):
+        return Expr("literal", (), value)
+    message = f"value `{value!r}` cannot stand in an expression; use a column, a number, a string or a boolean"
+    raise DefinitionError(message)
+
+
+def call(op: str, *args: object) -> Expr:
+    """Build the operation over operands of any kind."""
+    return Expr(op, tuple(as_expr(each) for each in args))
+
+
+def col(name: str) -> Expr:
+    """Return a column of the source's row."""
+    return Expr("column", (), name)
+
+
+def request(name: str) -> Expr:
+    """Return a column that arrives with the request (derived expressions only)."""
+    return Expr("request", (), name)
+
+
+def feature(name: str) -> Expr:
+    """Return a feature by its full name, e.g. ``card_activity.amount_mean_30d`` (derived only)."""
+    return Expr("feature", (), name)
+
+
+def count() -> Aggregation:
+    """Count the rows, nulls or not."""
+    return make_aggregation("count")
+
+
+def ratio(numerator: Expr, denominator: Expr) -> Aggregation:
+    """Divide two sums over the rows where both sides are not null; null where the divisor is 0."""
+    return make_aggregation("ratio", numerator, denominator)
+
+
+def coalesce(*values: Operand) -> Expr:
+    """Return the first value that is not null."""
+    return call("coalesce", *values)
+
+
+def if_else(condition: Expr, then: Operand, otherwise: Operand) -> Expr:
+    """Return `then` where the condition is true, else (false or null) `otherwise`."""
+    return call("if_else", condition, then, otherwise)
+
+
+def hour_of_day(instant: Expr) -> Expr:
+    """Return the UTC hour, 0 to 23."""
+    return call("hour_of_day", instant)
+
+
+def day_of_week(instant: Expr) -> Expr:
+    """Return the UTC weekday, Monday = 0."""
+    return call("day_of_week", instant)
+
+
+def log1p(value: Expr) -> Expr:
+    """Return ln(1 + x), null for x <= -1 (derived expressions only)."""
+    return call("log1p", value)

@@ -1,0 +1,221 @@
+"""Entities, sources, views and sets: the definitions that a data engineer writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from unskew.pipelines.errors import DefinitionError, nearest
+from unskew.pipelines.expr import Expr, Windowed
+from unskew.pipelines.timegrid import parse_duration
+from unskew.pipelines.types import DataType
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse a name that cannot be a column, a topic or a file."""
+    if not isinstance(name, str) or not name.isidentifier() or not name.isascii() or name.startswith("_"):
+        message = f"{kind} name `{name}` is no plain identifier; use letters, digits and inner underscores"
+        raise DefinitionError(message)
+
+
+def names(value: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one name, several or none as a tuple."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Entity:
+    """What a feature is about.
+
+    Parameters
+    ----------
+    name
+        For example ``"card"``.
+    key
+        One column, or several for a composite key.
+    """
+
+    name: str
+    key: str | Sequence[str]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty or repeated key."""
+        check_name("entity", self.name)
+        if not self.keys or len(set(self.keys)) != len(self.keys):
+            message = f"entity `{self.name}` has the key `{self.key}`; name one or more different columns"
+            raise DefinitionError(message)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of the key, in order."""
+        return names(self.key)
+
+
+@dataclass(frozen=True, eq=False)
+class EventSource:
+    """A log of events (design section 3).
+
+    Parameters
+    ----------
+    name
+        Name of the source.
+    schema
+        Type of each column.
+    event_time
+        Column of the event time.
+    event_id
+        Column or columns of the identity beside the event time; None where there is none.
+    arrival
+        Column of the arrival instant in files; without one, arrival is the event time.
+    allowed_lateness, max_future_skew
+        Durations; an event beyond them is late, or quarantined as future.
+    deduplicate
+        Whether later copies of an identity are dropped.
+    projections
+        Derived columns, usable like columns by every view.
+    known_after
+        For a label that sits as a column on the event: how long after it is known.
+    label_delay
+        For a source of labels: how long after the event they are known.
+    topic, archive
+        Where the events are; no part of the fingerprint.
+    """
+
+    name: str
+    schema: Mapping[str, DataType]
+    event_time: str
+    event_id: str | Sequence[str] | None = None
+    arrival: str | None = None
+    allowed_lateness: str = "1d"
+    max_future_skew: str = "1min"
+    deduplicate: bool = True
+    projections: Mapping[str, Expr] = field(default_factory=dict)
+    known_after: Mapping[str, str] = field(default_factory=dict)
+    label_delay: str | None = None
+    topic: str = ""
+    archive: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse roles of columns that the schema does not have, and lateness that loses labels."""
+        check_name("source", self.name)
+        for each in [*self.schema, *self.projections]:
+            check_name("column", each)
+        for role, column in self.roles():
+            if column not in self.schema:
+                message = f"{role} column `{column}` of `{self.name}` is unknown; {nearest(column, self.schema)}"
+                raise DefinitionError(message)
+        for role in ("event_time", "arrival"):
+            column = getattr(self, role)
+            if column is not None and self.schema[column].kind != "timestamp":
+                message = f"{role} column `{column}` of `{self.name}` is `{self.schema[column]}`; declare a Timestamp"
+                raise DefinitionError(message)
+        for each in self.projections:
+            if each in self.schema:
+                message = f"projection `{each}` of `{self.name}` has the name of a column; rename it"
+                raise DefinitionError(message)
+        self.check_delays()
+
+    def roles(self) -> list[tuple[str, str]]:
+        """Return the columns with a role, for the check of their names."""
+        optional = [("arrival", self.arrival)] if self.arrival else []
+        ids = [("event_id", each) for each in names(self.event_id)]
+        known = [("known_after", each) for each in self.known_after]
+        return [("event_time", self.event_time), *optional, *ids, *known]
+
+    def check_delays(self) -> None:
+        """Refuse an allowed lateness that would call ordinary labels late."""
+        lateness = parse_duration(self.allowed_lateness)
+        parse_duration(self.max_future_skew)
+        for delay in self.known_after.values():
+            parse_duration(delay)
+        if self.label_delay and lateness < parse_duration(self.label_delay) + parse_duration("1d"):
+            message = (
+                f"allowed_lateness `{self.allowed_lateness}` of `{self.name}` is less than "
+                f"label_delay `{self.label_delay}` and a day; labels would be late"
+            )
+            raise DefinitionError(message)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureView:
+    """Features of one entity over one source.
+
+    Parameters
+    ----------
+    name
+        First part of each feature's full name.
+    entity, source
+        Whose features, from which events.
+    features
+        Aggregations over windows; ``"tx_count"`` over 1 h becomes ``tx_count_1h``.
+    owner
+        Whom to ask; no part of the fingerprint.
+    """
+
+    name: str
+    entity: Entity
+    source: EventSource
+    features: Mapping[str, Windowed]
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a view without features and aggregations without a window."""
+        check_name("view", self.name)
+        if not self.features:
+            message = f"view `{self.name}` has no features; declare at least one"
+            raise DefinitionError(message)
+        for each, value in self.features.items():
+            check_name("feature", each)
+            if not isinstance(value, Windowed):
+                message = f'feature `{self.name}.{each}` has no window; end it with .over("1d")'
+                raise DefinitionError(message)
+        for key in self.entity.keys:
+            if key not in self.source.schema:
+                message = f"key `{key}` of view `{self.name}` is unknown; {nearest(key, self.source.schema)}"
+                raise DefinitionError(message)
+            if self.source.schema[key].kind not in ("int", "string"):
+                message = f"key `{key}` of view `{self.name}` is `{self.source.schema[key]}`; use Int64 or String"
+                raise DefinitionError(message)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """What a model reads: views, columns of the request, derived features.
+
+    Parameters
+    ----------
+    name
+        Name of the set.
+    views
+        Views with different names.
+    request
+        Types of the columns that arrive with a request.
+    derived
+        Expressions over features and request columns, computed in float64.
+    """
+
+    name: str
+    views: Sequence[FeatureView]
+    request: Mapping[str, DataType] = field(default_factory=dict)
+    derived: Mapping[str, Expr] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse repeated names and two sources under one name."""
+        check_name("set", self.name)
+        for each in [*self.request, *self.derived]:
+            check_name("request or derived feature", each)
+        seen: dict[str, FeatureView] = {}
+        sources: dict[str, EventSource] = {}
+        for view in self.views:
+            if view.name in seen:
+                message = f"view `{view.name}` stands twice in set `{self.name}`; rename one"
+                raise DefinitionError(message)
+            seen[view.name] = view
+            if sources.setdefault(view.source.name, view.source) is not view.source:
+                message = f"two sources are named `{view.source.name}` in set `{self.name}`; rename one"
+                raise DefinitionError(message)
+        for each in set(self.request) & set(self.derived):
+            message = f"`{each}` is both a request column and a derived feature of `{self.name}`; rename one"
+            raise DefinitionError(message)

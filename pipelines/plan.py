@@ -1,0 +1,208 @@
+"""The plan: frozen, typed, with canonical JSON and fingerprints. Engines read nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from unskew.pipelines.aggregates import AGGREGATES, Aggregate, FeatureType, StateField
+from unskew.pipelines.timegrid import Window
+from unskew.pipelines.types import DataType
+
+PLAN_VERSION = 1
+
+
+def canonical(value: object) -> str:
+    """Write JSON in its one canonical form: sorted keys, no spaces, UTF-8 kept."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def fingerprint(value: object) -> str:
+    """Return the sha256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """A column of a source: values outside the type's range are quarantined."""
+
+    name: str
+    type: DataType
+
+    def to_json(self) -> list[object]:
+        """Return the canonical form."""
+        each = self.type
+        return [self.name, each.kind, each.units, each.lo, each.hi, each.precision, each.quantum]
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """A source with the resolved range of each column; durations in ms."""
+
+    name: str
+    columns: tuple[ColumnPlan, ...]
+    event_time: str
+    event_id: tuple[str, ...]
+    arrival: str | None
+    allowed_lateness: int
+    max_future_skew: int
+    deduplicate: bool
+    topic: str = ""
+    archive: str = ""
+
+    def column(self, name: str) -> ColumnPlan:
+        """Return the column of that name."""
+        return next(each for each in self.columns if each.name == name)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the semantics: not where the events are."""
+        return {
+            "name": self.name,
+            "columns": [each.to_json() for each in self.columns],
+            "event_time": self.event_time,
+            "event_id": list(self.event_id),
+            "arrival": self.arrival,
+            "allowed_lateness": self.allowed_lateness,
+            "max_future_skew": self.max_future_skew,
+            "deduplicate": self.deduplicate,
+        }
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """One feature: an aggregate of a view's state fields over one window.
+
+    Parameters
+    ----------
+    name
+        Full name, ``view.feature_window``.
+    aggregate
+        Row of the table of aggregates.
+    fields
+        Positions in the view's `fields`, in the order that `finish` takes.
+    units
+        Encoded units of each input.
+    """
+
+    name: str
+    aggregate: str
+    parameters: tuple[int, ...]
+    window: Window
+    fields: tuple[int, ...]
+    units: tuple[int, ...]
+    type: FeatureType
+    quantum: float
+    fingerprint: str
+    owner: str = ""
+    description: str = ""
+
+    @property
+    def spec(self) -> Aggregate:
+        """The row of the table."""
+        return AGGREGATES[self.aggregate]
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """The state fields that a view's tiles hold, and the features made of them."""
+
+    name: str
+    entity: str
+    source: str
+    keys: tuple[ColumnPlan, ...]
+    fields: tuple[StateField, ...]
+    features: tuple[FeaturePlan, ...]
+
+    @property
+    def hop(self) -> int:
+        """The finest hop: the tile size of the stream, ms."""
+        return min(each.window.hop for each in self.features)
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """All hops, finest first; each divides the next."""
+        return tuple(sorted({each.window.hop for each in self.features}))
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the features together."""
+        return fingerprint([self.name, [[each.name, each.fingerprint] for each in self.features]])
+
+
+@dataclass(frozen=True)
+class DerivedPlan:
+    """A derived feature: an expression over features and request columns, as canonical JSON lists."""
+
+    name: str
+    expression: tuple[object, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SetPlan:
+    """Everything that the engines need of a feature set."""
+
+    name: str
+    sources: tuple[SourcePlan, ...]
+    views: tuple[ViewPlan, ...]
+    request: tuple[ColumnPlan, ...]
+    derived: tuple[DerivedPlan, ...]
+
+    def source(self, name: str) -> SourcePlan:
+        """Return the source of that name."""
+        return next(each for each in self.sources if each.name == name)
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each feature by its full name."""
+        found = {each.name: each.fingerprint for view in self.views for each in view.features}
+        return found | {each.name: each.fingerprint for each in self.derived}
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the set: of its features and request columns."""
+        return fingerprint([self.fingerprints(), [each.to_json() for each in self.request]])
+
+    def to_json(self) -> dict[str, object]:
+        """Return the canonical content; `canonical` makes it text."""
+        return {
+            "version": PLAN_VERSION,
+            "set": self.name,
+            "fingerprint": self.fingerprint,
+            "sources": [each.to_json() for each in self.sources],
+            "views": [view_json(each) for each in self.views],
+            "request": [each.to_json() for each in self.request],
+            "derived": [{"name": each.name, "expression": each.expression} for each in self.derived],
+        }
+
+
+def view_json(view: ViewPlan) -> dict[str, object]:
+    """Return a view's canonical content."""
+    return {
+        "name": view.name,
+        "entity": view.entity,
+        "source": view.source,
+        "keys": [each.to_json() for each in view.keys],
+        "fields": [each.to_json() for each in view.fields],
+        "fingerprint": view.fingerprint,
+        "features": [feature_json(each) for each in view.features],
+    }
+
+
+def feature_json(each: FeaturePlan) -> dict[str, object]:
+    """Return a feature's canonical content, words for the reader included."""
+    window = each.window
+    return {
+        "name": each.name,
+        "aggregate": each.aggregate,
+        "parameters": list(each.parameters),
+        "window": {"size": window.size, "hop": window.hop, "delay": window.delay},
+        "fields": list(each.fields),
+        "units": list(each.units),
+        "type": str(each.type),
+        "fingerprint": each.fingerprint,
+        "owner": each.owner,
+        "description": each.description,
+    }
+
+

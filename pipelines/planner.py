@@ -1,0 +1,199 @@
+"""From definitions to the plan: bind, check, share state fields, fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from unskew.pipelines.aggregates import AGGREGATES, NEEDS_ORDER, FeatureType, Lift, StateField
+from unskew.pipelines.binding import bind
+from unskew.pipelines.derived import bind_derived
+from unskew.pipelines.errors import DefinitionError
+from unskew.pipelines.expr import Aggregation, Windowed
+from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, names
+from unskew.pipelines.nodes import Node, computed_columns
+from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan, fingerprint
+from unskew.pipelines.timegrid import Window, format_duration, parse_duration
+from unskew.pipelines.types import SUM_LIMIT
+
+
+@dataclass(frozen=True)
+class BoundFeature:
+    """One aggregation of a view, typed, with all its windows."""
+
+    name: str
+    windowed: Windowed
+    inputs: tuple[Node, ...]
+    fields: tuple[StateField, ...]
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """The aggregation as written."""
+        return self.windowed.aggregation
+
+
+def plan(feature_set: FeatureSet) -> SetPlan:
+    """Compile a feature set.
+
+    Parameters
+    ----------
+    feature_set
+        The definitions.
+
+    Returns
+    -------
+    SetPlan
+        Frozen and typed; equal definitions give equal plans.
+
+    Raises
+    ------
+    DefinitionError
+        With what is wrong, what was given and what to do.
+    """
+    bound = [(view, tuple(bind_view(view))) for view in feature_set.views]
+    sources = {view.source.name: view.source for view in feature_set.views}
+    resolved = {
+        name: resolve_source(source, [fields for view, fields in bound if view.source is source])
+        for name, source in sources.items()
+    }
+    views = tuple(plan_view(view, features, resolved[view.source.name]) for view, features in bound)
+    derived = plan_derived(feature_set, views)
+    request = tuple(ColumnPlan(name, each) for name, each in feature_set.request.items())
+    return SetPlan(feature_set.name, tuple(resolved.values()), views, request, derived)
+
+
+def bind_view(view: FeatureView) -> Iterable[BoundFeature]:
+    """Type the aggregations of a view; an error names the feature."""
+    for name, windowed in view.features.items():
+        try:
+            yield bind_feature(view, name, windowed)
+        except DefinitionError as error:
+            message = f"feature `{view.name}.{name}`: {error}"
+            raise DefinitionError(message) from error
+
+
+def bind_feature(view: FeatureView, name: str, windowed: Windowed) -> BoundFeature:
+    """Type one aggregation and check what its source must offer."""
+    source, aggregation = view.source, windowed.aggregation
+    inputs = tuple(bind(each, source.schema, source.projections) for each in aggregation.inputs)
+    where = bind_filter(source, aggregation)
+    clock = Node("column", source.schema[source.event_time], (), source.event_time)
+    fields = AGGREGATES[aggregation.name].fields(Lift(inputs, where, clock, aggregation.parameters))
+    if not names(source.event_id) and any(each.kind in NEEDS_ORDER for each in fields):
+        message = f"aggregate `{aggregation.name}` needs an order, but source `{source.name}` has no event_id"
+        raise DefinitionError(message)
+    check_delay(source, fields, windowed.windows)
+    return BoundFeature(name, windowed, inputs, fields)
+
+
+def bind_filter(source: EventSource, aggregation: Aggregation) -> Node | None:
+    """Type the filter, which must be a condition."""
+    if aggregation.condition is None:
+        return None
+    where = bind(aggregation.condition, source.schema, source.projections)
+    if where.type.kind != "bool":
+        message = f"filter of type `{where.type}` is no condition; compare it with something"
+        raise DefinitionError(message)
+    return where
+
+
+def check_delay(source: EventSource, fields: tuple[StateField, ...], windows: tuple[Window, ...]) -> None:
+    """Refuse a window that would read labels before they are known."""
+    read = frozenset().union(*(each.lift.columns() for each in fields))
+    needed = [parse_duration(delay) for name, delay in source.known_after.items() if name in read]
+    if source.label_delay:
+        needed.append(parse_duration(source.label_delay))
+    longest = max(needed, default=0)
+    for window in windows:
+        if window.delay < longest:
+            known, given = format_duration(longest), format_duration(window.delay)
+            message = f'delay `{given}` reads labels that are known after {known}; use delay="{known}" or more'
+            raise DefinitionError(message)
+
+
+def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -> SourcePlan:
+    """Give every column that enters arithmetic a range: +-2**40 where none is declared."""
+    fields = [each for features in views for feature in features for each in feature.fields]
+    computed = frozenset().union(*(computed_columns(each.lift) for each in fields))
+    summed = frozenset().union(*(each.lift.columns() for each in fields if each.kind == "add"))
+    free = (*names(source.event_id), source.event_time)
+    columns = []
+    for name, each in source.schema.items():
+        ranged = each.kind == "int" and each.lo is None and name in computed | summed and name not in free
+        columns.append(ColumnPlan(name, replace(each, lo=-SUM_LIMIT, hi=SUM_LIMIT) if ranged else each))
+    return SourcePlan(
+        source.name, tuple(columns), source.event_time, names(source.event_id), source.arrival,
+        parse_duration(source.allowed_lateness), parse_duration(source.max_future_skew),
+        source.deduplicate and bool(names(source.event_id)), source.topic, source.archive,
+    )  # fmt: skip
+
+
+def plan_view(view: FeatureView, bound: tuple[BoundFeature, ...], source: SourcePlan) -> ViewPlan:
+    """Share equal state fields between features and lay out the view."""
+    fields: dict[str, StateField] = {}
+    for feature in bound:
+        for each in feature.fields:
+            fields.setdefault(fingerprint(each.to_json()), each)
+    positions = {key: index for index, key in enumerate(fields)}
+    keys = tuple(source.column(each) for each in view.entity.keys)
+    features = []
+    for feature in bound:
+        where = tuple(positions[fingerprint(each.to_json())] for each in feature.fields)
+        features += [plan_feature(view, feature, window, where, source) for window in feature.windowed.windows]
+    check_features(view.name, features)
+    return ViewPlan(view.name, view.entity.name, source.name, keys, tuple(fields.values()), tuple(features))
+
+
+def plan_feature(
+    view: FeatureView, bound: BoundFeature, window: Window, fields: tuple[int, ...], source: SourcePlan
+) -> FeaturePlan:
+    """Build one feature and its fingerprint over semantics alone."""
+    aggregation = bound.aggregation
+    units = tuple(each.type.units for each in bound.inputs)
+    kind: FeatureType = AGGREGATES[aggregation.name].result(bound.inputs)
+    semantics = [
+        source.to_json(), list(view.entity.keys), aggregation.name, list(aggregation.parameters),
+        [window.size, window.hop, window.delay], [each.to_json() for each in bound.fields], list(units),
+    ]  # fmt: skip
+    quantum = max((each.type.quantum for each in bound.inputs), default=0.0)
+    return FeaturePlan(
+        f"{view.name}.{bound.name}_{window.label()}", aggregation.name, aggregation.parameters, window, fields,
+        units, kind, quantum, fingerprint(semantics), bound.windowed.owner or view.owner, bound.windowed.description,
+    )  # fmt: skip
+
+
+def check_features(view: str, features: list[FeaturePlan]) -> None:
+    """Refuse repeated names and hops that do not nest."""
+    seen: set[str] = set()
+    for each in features:
+        if each.name in seen:
+            message = f"feature `{each.name}` is defined twice; rename one"
+            raise DefinitionError(message)
+        seen.add(each.name)
+    hops = sorted({each.window.hop for each in features})
+    for fine, coarse in zip(hops, hops[1:], strict=False):
+        if coarse % fine:
+            message = f"hops `{format_duration(fine)}` and `{format_duration(coarse)}` of view `{view}` do not nest"
+            raise DefinitionError(message + "; use hops that divide each other")
+
+
+def plan_derived(feature_set: FeatureSet, views: tuple[ViewPlan, ...]) -> tuple[DerivedPlan, ...]:
+    """Type the derived features against features and request columns."""
+    prints = {each.name: each for view in views for each in view.features}
+    found = []
+    for name, expr in feature_set.derived.items():
+        try:
+            expression = bind_derived(expr, prints, feature_set.request)
+        except DefinitionError as error:
+            message = f"derived feature `{name}`: {error}"
+            raise DefinitionError(message) from error
+        leaves = {each: prints[each].fingerprint for each in derived_features(expression)}
+        found.append(DerivedPlan(name, expression, fingerprint([expression, leaves])))
+    return tuple(found)
+
+
+def derived_features(expression: tuple[object, ...]) -> set[str]:
+    """Return the features that a derived expression reads."""
+    if expression[0] == "feature":
+        return {str(expression[1])}
+    return set().union(*(derived_features(each) for each in expression[1:] if isinstance(each, tuple)))
