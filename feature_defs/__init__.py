@@ -1,0 +1,1 @@
+"""Feature definitions: the fraud sets, and small ones for other domains."""

@@ -207,7 +207,7 @@ def float_result(_: Sequence[Node]) -> FeatureType:
 def same_result(inputs: Sequence[Node]) -> FeatureType:
     """Type of the input; scaled integers come out as float64."""
     kind = inputs[0].type.kind
-    return FeatureType("float" if kind in ("decimal", "float") else kind)
+    return FeatureType("float" if kind == "decimal" else kind)
 
 
 def numeric_result(inputs: Sequence[Node]) -> FeatureType:

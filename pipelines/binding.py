@@ -182,5 +182,3 @@ def cast(node: Node, to: object) -> Node:
         raw = replace(fine, type=replace(fine.type, kind="int", units=1))
         fine = bind_arithmetic("floordiv", (raw, literal(factor)))
     return replace(fine, type=replace(fine.type, kind=to.kind, units=to.units))
-
-

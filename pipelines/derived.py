@@ -6,6 +6,7 @@ is an IEEE float64 operation or a portable function made of them; null propagate
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -54,7 +55,7 @@ def bind_derived(expr: Expr, features: Mapping[str, FeaturePlan], request: Mappi
 
 def bind_number(value: object) -> Derived:
     """Return a literal as float64."""
-    if not isinstance(value, int | float) or value != value:
+    if not isinstance(value, int | float) or math.isnan(value):
         message = f"literal `{value!r}` is no number; derived features are float64"
         raise DefinitionError(message)
     return ("literal", float(value))

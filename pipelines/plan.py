@@ -204,5 +204,3 @@ def feature_json(each: FeaturePlan) -> dict[str, object]:
         "owner": each.owner,
         "description": each.description,
     }
-
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from unskew.pipelines.aggregates import AGGREGATES, NEEDS_ORDER, FeatureType, Lift, StateField
 from unskew.pipelines.binding import bind
@@ -171,7 +172,7 @@ def check_features(view: str, features: list[FeaturePlan]) -> None:
             raise DefinitionError(message)
         seen.add(each.name)
     hops = sorted({each.window.hop for each in features})
-    for fine, coarse in zip(hops, hops[1:], strict=False):
+    for fine, coarse in pairwise(hops):
         if coarse % fine:
             message = f"hops `{format_duration(fine)}` and `{format_duration(coarse)}` of view `{view}` do not nest"
             raise DefinitionError(message + "; use hops that divide each other")

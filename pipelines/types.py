@@ -17,6 +17,7 @@ Kind = Literal["int", "decimal", "float", "bool", "string", "timestamp"]
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 SUM_LIMIT = 2**40  # a summed input stays within this, so 2**22 rows cannot overflow
 VALUE_LIMIT = 2**62  # every intermediate value of a row expression stays within this
+MAX_DIGITS = 18  # of a decimal that fits int64
 YEAR_1, YEAR_9999 = -62_135_596_800_000, 253_402_300_799_999
 
 
@@ -83,7 +84,7 @@ String = DataType("string")
 Timestamp = DataType("timestamp", lo=YEAR_1, hi=YEAR_9999)
 
 
-def Decimal(precision: int, scale: int) -> DataType:  # noqa: N802 - reads as a type in a schema
+def Decimal(precision: int, scale: int) -> DataType:
     """Return an exact decimal of `precision` digits, `scale` of them after the point.
 
     Raises
@@ -91,14 +92,14 @@ def Decimal(precision: int, scale: int) -> DataType:  # noqa: N802 - reads as a 
     DefinitionError
         Unless ``0 <= scale <= precision <= 18``.
     """
-    if not 0 <= scale <= precision <= 18 or precision == 0:
+    if not 0 <= scale <= precision <= MAX_DIGITS or precision == 0:
         message = f"decimal `({precision}, {scale})` does not fit int64; use 0 <= scale <= precision <= 18"
         raise DefinitionError(message)
     limit = 10**precision - 1
     return DataType("decimal", 10**scale, -limit, limit, precision)
 
 
-def Float(lo: float, hi: float, quantum: float = 2**-16) -> DataType:  # noqa: N802 - as above
+def Float(lo: float, hi: float, quantum: float = 2**-16) -> DataType:
     """Return a float that is used as ``floor(x / quantum + 0.5)`` quanta.
 
     Parameters

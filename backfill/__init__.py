@@ -1,0 +1,1 @@
+"""Running Beam: training sets and uploads of closed tiles."""

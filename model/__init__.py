@@ -1,0 +1,1 @@
+"""The fraud model: data, network, training, evaluation, export."""

@@ -1,0 +1,1 @@
+"""Running Flink: the stream and the online read."""

@@ -1,0 +1,1 @@
+"""Parity, simulated logs and reports."""
