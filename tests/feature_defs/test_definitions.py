@@ -1,0 +1,26 @@
+"""The shipped definitions plan, and their fingerprints change only on purpose."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unskew.pipelines import plan
+from unskew.pipelines.loading import load_sets
+from unskew.pipelines.plan import canonical
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+SETS = {
+    each.name: each
+    for path in sorted((ROOT / "feature_defs").glob("*.py"))
+    if path.name != "__init__.py"
+    for each in load_sets(path).values()
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_plan_is_as_reviewed(name: str) -> None:
+    text = json.dumps(json.loads(canonical(plan(SETS[name]).to_json())), indent=1, ensure_ascii=False) + "\n"
+    path = GOLDEN / f"{name}.json"
+    assert text == path.read_text(), f"run tests/feature_defs/regenerate.py if the change of {name} is meant"
