@@ -58,3 +58,12 @@ def test_wrong_use_exits_two_and_debug_shows_the_traceback(tmp_path: Path) -> No
 
 def test_help_has_an_example() -> None:
     assert "Example:" in unskew("plan", "--help").stdout
+
+
+def test_simulate_writes_a_log_and_refuses_a_second(tmp_path: Path) -> None:
+    arguments = ["simulate", str(tmp_path / "log"), "--scale", "1000", "--days", "20", "--json"]
+    done = unskew(*arguments)
+    assert json.loads(done.stdout)["transactions"] >= 1000, done.stderr
+    assert list((tmp_path / "log" / "labels").glob("*.jsonl"))
+    again = unskew(*arguments)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
