@@ -137,7 +137,10 @@ def add(where: Node | None, node: Node) -> StateField:
 
 
 def number(node: Node, *also: str) -> Node:
-    """Return the node as a number, or refuse its type."""
+    """Return the node as a number, or refuse its type or a unit so fine that `n * units` could overflow."""
+    if node.type.units > SUM_LIMIT:
+        message = f"an aggregate over units of 1/{node.type.units} is too fine, past 2**40; cast to fewer digits"
+        raise DefinitionError(message)
     if not node.type.numeric and node.type.kind not in ("bool", *also):
         message = f"an aggregate over numbers was given `{node.type}`; use count_distinct, first or last"
         raise DefinitionError(message)

@@ -55,8 +55,8 @@ def bind_derived(expr: Expr, features: Mapping[str, FeaturePlan], request: Mappi
 
 def bind_number(value: object) -> Derived:
     """Return a literal as float64."""
-    if not isinstance(value, int | float) or math.isnan(value):
-        message = f"literal `{value!r}` is no number; derived features are float64"
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        message = f"literal `{value!r}` is no finite number; derived features are float64"
         raise DefinitionError(message)
     return ("literal", float(value))
 
@@ -94,8 +94,8 @@ def evaluate(expression: Derived, columns: Mapping[str, Values], rows: int) -> V
     Returns
     -------
     Values
-        (rows,) float64; null wherever an operand that counts is null, a divisor is 0, or a
-        logarithm is undefined.
+        (rows,) float64; null wherever an operand that counts is null, a divisor is 0, a
+        logarithm is undefined, or the result is not finite.
     """
     op = str(expression[0])
     if op == "literal":
@@ -109,8 +109,9 @@ def evaluate(expression: Derived, columns: Mapping[str, Values], rows: int) -> V
         return coalesce(args)
     if op == "if_else":
         return if_else(*args)
-    data, defined = OPERATIONS[op](*(each.data.astype(np.float64) for each in args))
-    valid = np.logical_and.reduce([each.valid for each in args]) & defined
+    with np.errstate(over="ignore", invalid="ignore"):
+        data, defined = OPERATIONS[op](*(each.data.astype(np.float64) for each in args))
+    valid = np.logical_and.reduce([each.valid for each in args]) & defined & np.isfinite(data)
     return Values(np.where(valid, data, 0.0), valid)
 
 
@@ -143,6 +144,12 @@ def total(function: Callable[..., NDArray[np.generic]]) -> Callable[..., tuple[F
     return apply
 
 
+def clip(x: Floats, lower: Floats, upper: Floats) -> Floats:
+    """Return ``min(max(x, lower), upper)``; by comparison, for processors differ in the minimum of two zeros."""
+    raised = np.where(x > lower, x, lower)
+    return np.where(raised < upper, raised, upper)
+
+
 def defined_log1p(x: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     """Return ln(1 + x) where x > -1."""
     defined = x > -1
@@ -155,7 +162,7 @@ OPERATIONS: dict[str, Callable[..., tuple[Floats, NDArray[np.bool_]]]] = {
     "mul": total(np.multiply),
     "div": divide,
     "log1p": defined_log1p,
-    "clip": total(lambda x, lo, hi: np.minimum(np.maximum(x, lo), hi)),
+    "clip": total(clip),
     "lt": total(np.less),
     "le": total(np.less_equal),
     "gt": total(np.greater),

@@ -1,0 +1,502 @@
+"""The oracle: the contract in naive Python, one event at a time. Nobody optimises it.
+
+It shares no code with what it checks: it reads the frozen plan as data (columns, windows as three
+numbers, lifts as trees) and brings its own fates, windows, aggregates, derived features and logarithm.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Literal, NamedTuple
+
+from unskew.pipelines.errors import EngineError, InputError
+from unskew.pipelines.nodes import Node
+from unskew.pipelines.plan import ColumnPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan
+
+Cell = int | bool | str | None  # encoded
+Value = int | float | bool | str | None
+Result = Value | list[Value]
+Row = Mapping[str, Any]  # a column that is not there is null
+FateName = Literal["quarantined", "late", "duplicate", "filtered", "applied"]
+Reason = Literal["null_event_time", "wrong_type", "out_of_range", "null_event_id", "future"]
+
+NEVER = 2**63 - 1
+INT64 = (-(2**63), 2**63 - 1)  # the range of a column that declares none
+DECIMAL_LIMIT, MOST_DIGITS = 10.0**18, 40  # no decimal column reaches the first; past the second all is refused
+HOUR, DAY = 3_600_000, 86_400_000
+PYTHON: dict[str, Any] = {
+    "int": int,
+    "timestamp": int,
+    "decimal": Decimal | float,
+    "float": float,
+    "bool": bool,
+    "string": str,
+}
+
+
+class Refused(InputError):
+    """A value that its column does not take; `reason` is ``wrong_type`` or ``out_of_range``."""
+
+    def __init__(self, column: str, value: object, reason: Reason) -> None:
+        """Name the column, the value and the reason."""
+        super().__init__(f"value `{value!r}` of column `{column}` is refused: {reason}; correct or quarantine the row")
+        self.reason = reason
+
+
+class Fate(NamedTuple):
+    """What became of a row, and for a quarantined one why."""
+
+    name: FateName
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row that is not quarantined: where it stood in the input, instants in ms, encoded cells.
+
+    `order` is (event time, event id column by column), comparable; it is the identity too.
+    """
+
+    position: int
+    ts: int
+    arrival: int
+    late: bool
+    order: tuple[object, ...]
+    cells: Mapping[str, Cell]
+
+
+# Values of columns
+
+
+def encode(column: ColumnPlan, value: Any) -> Cell:
+    """Return the integer, string or boolean that the engines compute with.
+
+    Parameters
+    ----------
+    column
+        Name, type and range, inclusive at both ends.
+    value
+        int, Decimal, float, bool, str, int ms for a timestamp, or None. A float for a decimal column
+        must be the float nearest to a decimal of the declared digits.
+
+    Raises
+    ------
+    Refused
+        ``wrong_type``: another Python type, a decimal with a digit too many, a string without UTF-8.
+        ``out_of_range``: past lo..hi, or past int64 where the column has no range.
+    """
+    kind = column.type.kind
+    if value is None:
+        return None
+    if not isinstance(value, PYTHON[kind]) or (isinstance(value, bool) and kind != "bool"):
+        raise Refused(column.name, value, "wrong_type")
+    if isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
+        raise Refused(column.name, value, "wrong_type")
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, float | Decimal) and not Decimal(value).is_finite():
+        return None
+    number: int = {"float": quanta, "decimal": unscaled}.get(kind, lambda _, whole: whole)(column, value)
+    lo = INT64[0] if column.type.lo is None else column.type.lo
+    hi = INT64[1] if column.type.hi is None else column.type.hi
+    if not lo <= number <= hi:
+        raise Refused(column.name, value, "out_of_range")
+    return number
+
+
+def quanta(column: ColumnPlan, value: Any) -> int:
+    """Return ``floor(x / quantum + 0.5)``."""
+    steps: float = value / column.type.quantum + 0.5
+    if math.isinf(steps):
+        raise Refused(column.name, value, "out_of_range")
+    return math.floor(steps)
+
+
+def unscaled(column: ColumnPlan, value: Any) -> int:
+    """Return a decimal times its units, which must be a whole number."""
+    if isinstance(value, float):
+        if abs(value) >= DECIMAL_LIMIT:
+            raise Refused(column.name, value, "out_of_range")
+        whole = round(value * column.type.units)
+        if whole / column.type.units != value:
+            raise Refused(column.name, value, "wrong_type")
+        return int(whole)
+    if not value:
+        return 0
+    if value.adjusted() < -MOST_DIGITS:  # too long to write out as a fraction
+        raise Refused(column.name, value, "wrong_type")
+    if value.adjusted() > MOST_DIGITS:
+        raise Refused(column.name, value, "out_of_range")
+    exact = Fraction(value) * column.type.units
+    if exact.denominator != 1:
+        raise Refused(column.name, value, "wrong_type")
+    return exact.numerator
+
+
+# Fates of rows
+
+
+def fates(source: SourcePlan, rows: Sequence[Row], views: Sequence[ViewPlan]) -> list[Fate]:
+    """Return the one fate of each row (design section 3).
+
+    Parameters
+    ----------
+    rows
+        In order of arrival; the position breaks ties of the arrival instant.
+    views
+        Those over this source are looked at; a row that none takes is filtered.
+    """
+    examined = [examine(source, position, row) for position, row in enumerate(rows)]
+    firsts = first_copies(source, examined)
+    over = [each for each in views if each.source == source.name]
+    return [fate(each, firsts, over) for each in examined]
+
+
+def fate(event: Event | Reason, firsts: Mapping[int, Event], views: Sequence[ViewPlan]) -> Fate:
+    """Return the first fate that matches."""
+    if not isinstance(event, Event):
+        return Fate("quarantined", event)
+    if event.late:
+        return Fate("late")
+    if event.position not in firsts:
+        return Fate("duplicate")
+    taken = any(all(event.cells[key.name] is not None for key in view.keys) for view in views)
+    return Fate("applied" if taken else "filtered")
+
+
+def examine(source: SourcePlan, position: int, row: Row) -> Event | Reason:
+    """Return the row as an event, or the first reason against the row as a whole."""
+    ts: Any = row.get(source.event_time)
+    if ts is None:
+        return "null_event_time"
+    cells: dict[str, Cell] = {}
+    refused = set()
+    for column in source.columns:
+        try:
+            cells[column.name] = encode(column, row.get(column.name))
+        except Refused as error:
+            refused.add(error.reason)
+    if refused:
+        return "wrong_type" if "wrong_type" in refused else "out_of_range"
+    if any(cells[each] is None for each in source.event_id):
+        return "null_event_id"
+    arrival: Any = None if source.arrival is None else row.get(source.arrival)
+    arrival = ts if arrival is None else arrival
+    if ts - arrival > source.max_future_skew:
+        return "future"
+    order = (ts, *(comparable(cells[each]) for each in source.event_id))
+    return Event(position, ts, arrival, arrival - ts > source.allowed_lateness, order, cells)
+
+
+def comparable(cell: Cell) -> int | bytes | None:
+    """Return strings as their UTF-8 bytes, which is how they are ordered."""
+    return cell.encode() if isinstance(cell, str) else cell
+
+
+def first_copies(source: SourcePlan, examined: Sequence[Event | Reason]) -> dict[int, Event]:
+    """Return by position the first copy of each identity, by arrival, then position."""
+    events = [each for each in examined if isinstance(each, Event)]
+    if not source.deduplicate:
+        return {each.position: each for each in events}
+    firsts: dict[tuple[object, ...], Event] = {}
+    for each in sorted(events, key=lambda event: (event.arrival, event.position)):
+        firsts.setdefault(each.order, each)
+    return {each.position: each for each in firsts.values()}
+
+
+def usable(source: SourcePlan, rows: Sequence[Row]) -> list[Event]:
+    """Return the events that ideal features are made of, by position: the first copies, late or not."""
+    found = first_copies(source, [examine(source, position, row) for position, row in enumerate(rows)])
+    return [found[position] for position in sorted(found)]
+
+
+def known_by_arrival(
+    source: SourcePlan, rows: Sequence[Row], lag_ms: int, flips: Sequence[tuple[int, int, int]]
+) -> list[int]:
+    """Return from which instant on (inclusive, ms) serving could have known each row.
+
+    Parameters
+    ----------
+    lag_ms
+        From an event's arrival until the stream serves it.
+    flips
+        (cut, batch_end, instant) of uploads, ms: a late event is in the first with
+        ``arrival < cut`` and ``event_time < batch_end``.
+
+    Returns
+    -------
+    list of int
+        `NEVER` for quarantined rows, duplicates, and late rows of no upload.
+    """
+    found = [NEVER] * len(rows)
+    for each in usable(source, rows):
+        uploads = [at for cut, end, at in flips if each.arrival < cut and each.ts < end]
+        found[each.position] = min(uploads, default=NEVER) if each.late else each.arrival + lag_ms
+    return found
+
+
+# Row expressions: null in, null out, but for those that say otherwise
+
+STRICT: dict[str, Callable[..., Cell]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul,
+    "floordiv": lambda a, b: a // b if b else None,
+    "mod": lambda a, b: a - b * (a // b) if b else None,
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "not": operator.not_, "to_string": str,
+}  # fmt: skip
+LENIENT: dict[str, Callable[..., Cell]] = {
+    "and": lambda *args: False if False in args else None if None in args else True,
+    "or": lambda *args: True if True in args else None if None in args else False,
+    "is_null": lambda a: a is None,
+    "coalesce": lambda *args: next((each for each in args if each is not None), None),
+    "if_else": lambda condition, then, otherwise: then if condition is True else otherwise,
+    "isin": lambda a, *members: None if a is None else True if a in members else None if None in members else False,
+}
+
+
+def lifted(node: Node, cells: Mapping[str, Cell]) -> Cell:
+    """Return the value of a row expression."""
+    if node.op == "column":
+        return cells[str(node.value)]
+    if node.op == "literal":
+        return node.value
+    args = [lifted(each, cells) for each in node.args]
+    if node.op in LENIENT:
+        return LENIENT[node.op](*args)
+    return None if None in args else STRICT[node.op](*args)
+
+
+# Aggregates over a window
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a formula sees.
+
+    Parameters
+    ----------
+    fields
+        For each state field its lifted values without nulls, oldest first.
+    t
+        Instant of the read, ms.
+    units
+        Encoded units of each input.
+    scaled
+        Whether the value is a float64 of scaled integers.
+    """
+
+    fields: Sequence[Sequence[Cell]]
+    t: int
+    units: tuple[int, ...]
+    scaled: bool
+
+    def number(self, cell: Any) -> Any:
+        """Return an encoded value in its own unit."""
+        return float(cell) / float(self.units[0]) if self.scaled else cell
+
+
+def total(cells: Sequence[Any]) -> int:
+    """Return the exact sum, which must fit int64."""
+    found = sum(cells)
+    if not INT64[0] <= found <= INT64[1]:
+        message = f"sum `{found}` passes int64; declare a tighter range or a shorter window"
+        raise EngineError(message)
+    return int(found)
+
+
+def mean(sample: Sample) -> Value:
+    """Return ``float64(sum) / float64(n * units)``."""
+    values = sample.fields[0]
+    return float(total(values)) / float(len(values) * sample.units[0]) if values else None
+
+
+def ratio(sample: Sample) -> Value:
+    """Return ``(float64(a) / float64(u)) / (float64(b) / float64(v))``; null where the divisor is 0."""
+    top, bottom = (float(total(each)) / float(unit) for each, unit in zip(sample.fields, sample.units, strict=True))
+    return top / bottom if bottom else None
+
+
+def newest(sample: Sample, k: int) -> Result:
+    """Return at most k values, newest first; null where there is none."""
+    return [sample.number(each) for each in reversed(sample.fields[0][-k:])] or None
+
+
+def one_of(choose: Callable[[Sequence[Any]], Any]) -> Callable[[Sample], Value]:
+    """Return a formula that picks one value; null where there is none."""
+    return lambda sample: sample.number(choose(sample.fields[0])) if sample.fields[0] else None
+
+
+def since(choose: Callable[[Sequence[Any]], Any]) -> Callable[[Sample], Value]:
+    """Return a formula for the ms from one event time to the instant of the read."""
+    return lambda sample: sample.t - choose(sample.fields[0]) if sample.fields[0] else None
+
+
+FORMULAS: dict[str, Callable[..., Result]] = {
+    "count": lambda sample: total(sample.fields[0]),
+    "sum": lambda sample: sample.number(total(sample.fields[0])),
+    "mean": mean,
+    "ratio": ratio,
+    "min": one_of(min),
+    "max": one_of(max),
+    "first": one_of(lambda values: values[0]),
+    "last": one_of(lambda values: values[-1]),
+    "time_since_first": since(min),
+    "time_since_last": since(max),
+    "last_k": newest,
+    "count_distinct": lambda sample: len(set(sample.fields[0])),
+}
+
+
+# Features
+
+
+def features(
+    plan: SetPlan,
+    events: Mapping[str, Sequence[Row]],
+    spine: Sequence[Row],
+    *,
+    known: Mapping[str, Sequence[int]] | None = None,
+) -> list[dict[str, Result]]:
+    """Compute all features of a set at each row of a spine.
+
+    Parameters
+    ----------
+    events
+        For each source of the plan its rows, in order of arrival.
+    spine
+        Rows with ``t`` (ms), the key columns of each entity, the columns of the request, and
+        ``asof`` where it is not `t`.
+    known
+        For each source named, from which `asof` on (inclusive) each of its rows counts; by default
+        all rows count everywhere.
+
+    Returns
+    -------
+    list of dict
+        For each spine row its values by full name: int, float, bool, str, list (newest first) or None.
+
+    Raises
+    ------
+    EngineError
+        If a sum passes int64.
+    Refused
+        If a column of the request is of a wrong type or out of range.
+    """
+    sources = {each.name: usable(each, events[each.name]) for each in plan.sources}
+    found = []
+    for row in spine:
+        values: dict[str, Result] = {}
+        for view in plan.views:
+            own = [each for each in sources[view.source] if is_of(view, each, row)]
+            if known is not None and view.source in known:
+                asof = row.get("asof", row["t"])
+                own = [each for each in own if known[view.source][each.position] <= asof]
+            values |= {each.name: feature_value(view, each, own, row["t"]) for each in view.features}
+        request = {each.name: encode(each, row.get(each.name)) for each in plan.request}
+        values |= {each.name: derived_value(each.expression, values, request) for each in plan.derived}
+        found.append(values)
+    return found
+
+
+def is_of(view: ViewPlan, event: Event, row: Row) -> bool:
+    """Return whether an event is of the spine row's entity; a null key is of none."""
+    keys = [each.name for each in view.keys]
+    return all(event.cells[each] is not None and event.cells[each] == row.get(each) for each in keys)
+
+
+def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t: int) -> Result:
+    """Return a feature over one entity's events: those with ``tail <= ts < head``."""
+    size, hop, delay = feature.window.size, feature.window.hop, feature.window.delay
+    oldest, end = t - delay - size, t - delay
+    tail = oldest - oldest % hop
+    head = end - end % hop if delay else t
+    inside = [each for each in events if tail <= each.ts < head]
+    fields = [ordered(view.fields[each].lift, inside) for each in feature.fields]
+    sample = Sample(fields, t, feature.units, feature.type.kind == "float")
+    return FORMULAS[feature.aggregate](sample, *feature.parameters)
+
+
+def ordered(lift: Node, events: Sequence[Event]) -> list[Cell]:
+    """Return the lifted values without nulls by (event time, event id), then by value."""
+    pairs = [(each.order, lifted(lift, each.cells)) for each in events]
+    present = [(order, cell) for order, cell in pairs if cell is not None]
+    return [cell for _, cell in sorted(present, key=lambda pair: (pair[0], comparable(pair[1])))]
+
+
+# Derived features: IEEE float64, null in, null out, but for those that say otherwise
+
+
+def derived_value(expression: Sequence[Any], values: Mapping[str, Any], request: Mapping[str, Cell]) -> float | None:
+    """Return a derived feature.
+
+    Parameters
+    ----------
+    expression
+        Nested tuples as the plan holds them.
+    values
+        Features by full name, finished.
+    request
+        Encoded columns of the request.
+    """
+    op = expression[0]
+    if op == "literal":
+        return float(expression[1])
+    if op in ("feature", "request"):
+        found = values[expression[1]] if op == "feature" else request[expression[1]]
+        return None if found is None else float(found) / float(expression[2])
+    args = [derived_value(each, values, request) for each in expression[1:]]
+    if op == "coalesce":
+        return next((each for each in args if each is not None), None)
+    if op == "if_else":
+        return args[1] if args[0] not in (None, 0.0) else args[2]
+    found = None if None in args else DERIVED[op](*args)
+    return None if found is None or not math.isfinite(found) else float(found)
+
+
+def clip(x: float, lower: float, upper: float) -> float:
+    """Return ``min(max(x, lower), upper)``; of two zeros the bound."""
+    raised = x if x > lower else lower
+    return raised if raised < upper else upper
+
+
+LN2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+LP = (
+    6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
+    1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01,
+)  # fmt: skip
+
+
+def log1p(x: float) -> float | None:
+    """Return ln(1 + x) after fdlibm's s_log1p.c (Sun Microsystems), always by its general case; null for x <= -1."""
+    if x <= -1.0:
+        return None
+    if abs(x) < 2.0**-54:
+        return x
+    u, k = 1.0 + x, 0
+    c = (x - (u - 1.0) if abs(x) < 1.0 else 1.0 - (u - x)) / u
+    while u >= math.sqrt(2.0):  # halving and doubling are exact
+        u, k = u / 2.0, k + 1
+    while u < math.sqrt(2.0) / 2.0:
+        u, k = u * 2.0, k - 1
+    f = u - 1.0
+    hfsq = 0.5 * f * f
+    s = f / (2.0 + f)
+    z = s * s
+    r = z * (LP[0] + z * (LP[1] + z * (LP[2] + z * (LP[3] + z * (LP[4] + z * (LP[5] + z * LP[6]))))))
+    return k * LN2[0] - ((hfsq - (s * (hfsq + r) + (k * LN2[1] + c))) - f)
+
+
+DERIVED: dict[str, Callable[..., float | None]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul,
+    "div": lambda a, b: a / b if b else None,
+    "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,
+    "clip": clip,
+    "log1p": log1p,
+    "hour_of_day": lambda ms: int(ms) // HOUR % 24,
+    "day_of_week": lambda ms: (int(ms) // DAY + 3) % 7,  # 1970-01-01 was a Thursday, Monday is 0
+}  # fmt: skip

@@ -1,0 +1,107 @@
+"""Feature sets that together use every aggregate, type, window shape and row expression."""
+
+from unskew.pipelines import (
+    Bool,
+    Decimal,
+    Entity,
+    EventSource,
+    FeatureSet,
+    FeatureView,
+    Float,
+    Int32,
+    Int64,
+    String,
+    Timestamp,
+    coalesce,
+    col,
+    count,
+    day_of_week,
+    feature,
+    hour_of_day,
+    if_else,
+    log1p,
+    ratio,
+    request,
+)
+from unskew.pipelines.expr import Windowed
+
+SCHEMA = {
+    "id": Int64,
+    "part": String,
+    "ts": Timestamp,
+    "seen": Timestamp,
+    "who": Int64,
+    "where": String,
+    "i": Int32(-1000, 1000),
+    "big": Int64,
+    "d": Decimal(12, 2),
+    "f": Float(-100.0, 100.0),
+    "b": Bool,
+    "s": String,
+    "at": Timestamp,
+}
+EVERY_TYPE = ("i", "big", "d", "f", "b", "s", "at")
+NUMBERS = ("i", "big", "d", "f", "b")
+
+
+def every_aggregate(*windows: str, hop: str | None = None, delay: str | None = None) -> dict[str, Windowed]:
+    """Return each aggregate over each type that it takes."""
+    found = {"n": count().over(*windows, hop=hop, delay=delay)}
+    for name in EVERY_TYPE:
+        column = col(name)
+        each = {"first": column.first(), "last": column.last(), "last_3": column.last_k(3)}
+        each |= {"distinct": column.count_distinct(), "since": column.time_since_last()}
+        each |= {"since_first": column.time_since_first()}
+        if name in NUMBERS:
+            each |= {"sum": column.sum(), "mean": column.mean(), "ratio": ratio(column, col("i"))}
+        if name != "s":
+            each |= {"min": column.min(), "max": column.max()}
+        found |= {f"{name}_{key}": value.over(*windows, hop=hop, delay=delay) for key, value in each.items()}
+    return found
+
+
+def expressions() -> dict[str, Windowed]:
+    """Return sums and filters over each row expression."""
+    i, big, d, f, at = (col(name) for name in ("i", "big", "d", "f", "at"))
+    values = {
+        "add": d + i, "sub": i - d, "mul": i * i, "div": d // i, "mod": d % i, "div_negative": i // -7,
+        "coalesce": coalesce(i, big, 0), "choice": if_else(col("b"), i, None), "hour": hour_of_day(at),
+        "weekday": day_of_week(at), "cast": d.cast(Int64), "fine": i.cast(Decimal(8, 2)), "float": f + f, "neg": -i,
+    }  # fmt: skip
+    filters = {
+        "lt": i < d, "le": i <= 3, "gt": f > 0.5, "ge": d >= i, "eq": col("s") == "😀", "ne": col("s") != "x'\"\\",
+        "logic": (i > 0) & ~col("b") | col("s").is_null(), "isin": i.isin(1, 2, -1), "text": i.cast(String) == "-1",
+        "or": (col("s") == "a") | (i > 0), "member": col("s").isin("", "é"), "later": at > col("ts"),
+    }  # fmt: skip
+    found = {f"v_{name}": value.sum().over("1h") for name, value in values.items()}
+    return found | {f"w_{name}": count().where(value).over("1h") for name, value in filters.items()}
+
+
+def source(name: str, event_id: str | tuple[str, ...] | None = "id", deduplicate: bool = True) -> EventSource:
+    """Return a source of that identity."""
+    return EventSource(
+        name, SCHEMA, event_time="ts", event_id=event_id, arrival="seen", deduplicate=deduplicate,
+        projections={"same": col("i") == col("big")},
+    )  # fmt: skip
+
+
+who = Entity("who", "who")
+both = Entity("both", ("where", "who"))
+single, composed, copies = source("single"), source("composed", ("part", "id")), source("copies", deduplicate=False)
+EVERYTHING = FeatureSet(
+    "everything",
+    [
+        FeatureView("aggregates", who, single, every_aggregate("1h", "1d", "12d")),
+        FeatureView("fine", both, single, {"n": count().over("10s", hop="1ms"), "same": count().where(col("same")).over("2s", hop="1s")}),
+        FeatureView("delayed", both, composed, every_aggregate("2h", delay="1h")),
+        FeatureView("expressions", who, composed, expressions()),
+        FeatureView("copied", Entity("place", "where"), copies, {"n": count().over("1h"), "last": col("s").last_k(2).over("1h")}),
+    ],
+    request={"amount": Decimal(12, 2), "now": Timestamp},
+    derived={
+        "share": feature("aggregates.i_sum_1h") / feature("aggregates.n_1d"),
+        "log": log1p(request("amount")).clip(-1, 5),
+        "some": coalesce(feature("aggregates.d_mean_1h") * 2 - 1, request("amount"), 0),
+        "night": if_else(hour_of_day(request("now")) < 6, 1, day_of_week(request("now")) + 10),
+    },
+)  # fmt: skip
