@@ -232,6 +232,11 @@ def finish_value(states: Sequence[Values], context: Finish) -> Values:
     return Values(state.data.astype(np.float64) / np.float64(units), state.valid, state.offsets)
 
 
+def finish_count(states: Sequence[Values], _: Finish) -> Values:
+    """Return the count itself, whatever the unit of what was counted."""
+    return states[0]
+
+
 def quotient(top: Values, bottom: NDArray[np.float64]) -> Values:
     """Divide in float64; null where the divisor is 0."""
     valid = bottom != 0
@@ -260,7 +265,7 @@ def finish_since(states: Sequence[Values], context: Finish) -> Values:
 
 
 AGGREGATES: dict[str, Aggregate] = {
-    "count": Aggregate("n", 0, count_fields, integer_result, finish_value, 0),
+    "count": Aggregate("n", 0, count_fields, integer_result, finish_count, 0),
     "sum": Aggregate("f64(sum) / f64(units); int64 for integers", 1, sum_fields, numeric_result, finish_value, 0),
     "mean": Aggregate("f64(sum) / f64(n * units)", 1, mean_fields, float_result, finish_mean),
     "ratio": Aggregate("(f64(a) / f64(u)) / (f64(b) / f64(v))", 2, ratio_fields, float_result, finish_ratio),
@@ -274,7 +279,7 @@ AGGREGATES: dict[str, Aggregate] = {
         "values of the k largest (ts, id), newest first", 1,
         value_fields("list"), list_result, finish_value, parameters=("k",),
     ),
-    "count_distinct": Aggregate("number of values with a count > 0", 1, value_fields("multiset"), integer_result, finish_value, 0),
+    "count_distinct": Aggregate("number of values with a count > 0", 1, value_fields("multiset"), integer_result, finish_count, 0),
 }  # fmt: skip
 NEEDS_ORDER = ("first", "last", "list")
 COUNT_ROWS = StateField("add", Node("literal", Int64(1, 1), (), 1))

@@ -3,16 +3,17 @@
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", [body for kind, body in BLOCKS if kind == "python"])
-def test_python_blocks_run(block: str) -> None:
-    exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the point of the test
+def test_python_blocks_run_in_order() -> None:
+    names: dict[str, object] = {}
+    blocks = [body for kind, body in BLOCKS if kind == "python"]
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102 - the point of the test
 
 
 def test_make_targets_exist() -> None:

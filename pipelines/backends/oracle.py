@@ -26,6 +26,7 @@ FateName = Literal["quarantined", "late", "duplicate", "filtered", "applied"]
 Reason = Literal["null_event_time", "wrong_type", "out_of_range", "null_event_id", "future"]
 
 NEVER = 2**63 - 1
+FLOAT_NOISE = 2.0**-20  # how far a float may be from a decimal, in the decimal's units
 INT64 = (-(2**63), 2**63 - 1)  # the range of a column that declares none
 DECIMAL_LIMIT, MOST_DIGITS = 10.0**18, 40  # no decimal column reaches the first; past the second all is refused
 HOUR, DAY = 3_600_000, 86_400_000
@@ -82,7 +83,7 @@ def encode(column: ColumnPlan, value: Any) -> Cell:
         Name, type and range, inclusive at both ends.
     value
         int, Decimal, float, bool, str, int ms for a timestamp, or None. A float for a decimal column
-        must be the float nearest to a decimal of the declared digits.
+        must be a decimal of the declared digits, but for rounding noise.
 
     Raises
     ------
@@ -122,8 +123,9 @@ def unscaled(column: ColumnPlan, value: Any) -> int:
     if isinstance(value, float):
         if abs(value) >= DECIMAL_LIMIT:
             raise Refused(column.name, value, "out_of_range")
-        whole = round(value * column.type.units)
-        if whole / column.type.units != value:
+        scaled = value * float(column.type.units)
+        whole = round(scaled)
+        if abs(scaled - whole) > FLOAT_NOISE:
             raise Refused(column.name, value, "wrong_type")
         return int(whole)
     if not value:

@@ -1,0 +1,252 @@
+"""Events as they are read: typed, encoded, judged. One DuckDB query per batch of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unskew.pipelines.backends.sql import DUCKDB
+from unskew.pipelines.errors import InputError, nearest
+from unskew.pipelines.plan import ColumnPlan, SourcePlan
+from unskew.pipelines.types import INT64_MAX, INT64_MIN
+
+ROWS_PER_BATCH = 1 << 19
+FLOAT_NOISE = 2.0**-20  # how far a float may be from a decimal, in its units: rounding noise, no further digit
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a source's events that one worker reads: a table, or row groups of a file.
+
+    Parameters
+    ----------
+    first
+        Arrival position of its first row within the source.
+    """
+
+    source: str
+    first: int
+    table: pa.Table | None = None
+    path: str = ""
+    groups: tuple[int, ...] = ()
+
+    def rows(self) -> int:
+        """Return how many rows it has."""
+        if self.table is not None:
+            return int(self.table.num_rows)
+        metadata = pq.read_metadata(self.path)
+        return sum(metadata.row_group(each).num_rows for each in self.groups)
+
+    def read(self, columns: list[str]) -> pa.Table:
+        """Return the rows, only the columns asked for."""
+        if self.table is not None:
+            return self.table.select(columns)
+        return pq.ParquetFile(self.path).read_row_groups(list(self.groups), columns=columns)
+
+
+def as_table(frame: object) -> pa.Table:
+    """Return an Arrow table, a pandas or a Polars frame as an Arrow table."""
+    if isinstance(frame, pa.Table):
+        return frame
+    if hasattr(frame, "to_arrow"):
+        return frame.to_arrow()
+    if hasattr(frame, "columns") and hasattr(frame, "dtypes"):
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    message = f"events of type `{type(frame).__name__}` cannot be read; give a path, an Arrow table or a data frame"
+    raise InputError(message)
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Return a file, or all Parquet files below a folder in the order of their names."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        message = f"path `{path}` does not exist; give a Parquet file or a folder of them"
+        raise InputError(message)
+    found = sorted(each for each in path.rglob("*.parquet") if not each.name.startswith((".", "_")))
+    if not found:
+        message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
+        raise InputError(message)
+    return found
+
+
+def open_events(source: SourcePlan, events: object) -> list[Piece]:
+    """Cut the events of a source into pieces, after a check of its columns.
+
+    Raises
+    ------
+    InputError
+        If a path is missing, a file is no Parquet, or a column is missing or of a type that never fits.
+    """
+    if isinstance(events, str | Path):
+        return [piece for path, first in with_positions(Path(events)) for piece in file_pieces(source, path, first)]
+    table = as_table(events)
+    check_columns(source, table.schema, "the table of events")
+    starts = range(0, max(table.num_rows, 1), ROWS_PER_BATCH)
+    return [Piece(source.name, start, table.slice(start, ROWS_PER_BATCH)) for start in starts]
+
+
+def with_positions(path: Path) -> list[tuple[Path, int]]:
+    """Return each file with the position of its first row."""
+    found, first = [], 0
+    for each in parquet_files(path):
+        try:
+            rows = pq.read_metadata(each).num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            message = f"file `{each}` is no readable Parquet file: {str(error).splitlines()[0]}"
+            raise InputError(message) from error
+        found.append((each, first))
+        first += rows
+    return found
+
+
+def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
+    """Group a file's row groups to pieces of about `ROWS_PER_BATCH` rows."""
+    file = pq.ParquetFile(path)
+    check_columns(source, file.schema_arrow, f"file `{path}`")
+    pieces: list[Piece] = []
+    groups: list[int] = []
+    rows = 0
+    for index in range(file.num_row_groups):
+        groups.append(index)
+        rows += file.metadata.row_group(index).num_rows
+        if rows >= ROWS_PER_BATCH or index == file.num_row_groups - 1:
+            pieces.append(Piece(source.name, first, None, str(path), tuple(groups)))
+            groups, first, rows = [], first + rows, 0
+    return pieces
+
+
+def check_columns(source: SourcePlan, schema: pa.Schema, where: str) -> None:
+    """Refuse a missing column and a physical type that never fits the declared one."""
+    for column in source.columns:
+        if column.name not in schema.names:
+            message = f"column `{column.name}` is missing in {where}; {nearest(column.name, schema.names)}"
+            raise InputError(message)
+        if encoded(column, schema.field(column.name).type) is None:
+            found = schema.field(column.name).type
+            message = f"column `{column.name}` of {where} is `{found}`, which is never `{column.type}`; cast it"
+            raise InputError(message)
+
+
+def encoded(column: ColumnPlan, found: pa.DataType) -> tuple[str, str] | None:
+    """Return SQL for the encoded value and for whether its type is wrong; None where no value fits.
+
+    A value out of int64 becomes null in the first and is told apart by the caller.
+    """
+    name, units = DUCKDB.identifier(column.name), column.type.units
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if pa.types.is_null(found):
+        return f"CAST(NULL AS {DUCKDB.types.get(column.type.kind, 'HUGEINT')})", "FALSE"
+    whole = pa.types.is_integer(found)
+    kind = column.type.kind
+    if kind == "string" and (pa.types.is_string(found) or pa.types.is_large_string(found)):
+        return name, "FALSE"
+    if kind == "bool" and pa.types.is_boolean(found):
+        return name, "FALSE"
+    if kind == "bool" and whole:
+        return f"({name} = 1)", f"({name} NOT IN (0, 1))"
+    if kind == "timestamp" and pa.types.is_timestamp(found):
+        return floored_millis(name, found.unit), "FALSE"
+    if kind in ("int", "timestamp") and whole:
+        return f"CAST({name} AS HUGEINT)", "FALSE"
+    if kind == "decimal":
+        return encoded_decimal(name, units, found)
+    if kind == "float" and (whole or pa.types.is_floating(found)):
+        return encoded_float(f"CAST({name} AS DOUBLE)", column.type.quantum), "FALSE"
+    return None
+
+
+def floored_millis(name: str, unit: str) -> str:
+    """Return milliseconds since the epoch, floored (also before 1970)."""
+    if unit in ("s", "ms"):
+        return f"CAST(epoch_ms({name}) AS HUGEINT)"
+    read, step = ("epoch_us", 1_000) if unit == "us" else ("epoch_ns", 1_000_000)
+    raw = f"{read}({name})"
+    return f"CAST({raw} // {step} - CASE WHEN {raw} % {step} < 0 THEN 1 ELSE 0 END AS HUGEINT)"
+
+
+def encoded_decimal(name: str, units: int, found: pa.DataType) -> tuple[str, str] | None:
+    """Return a decimal times its units; one with a digit too many has a wrong type."""
+    if pa.types.is_integer(found):
+        return f"CAST({name} AS HUGEINT) * {units}", "FALSE"
+    if pa.types.is_decimal(found):
+        scale = 10**found.scale
+        raw = f"CAST({name} * CAST({scale} AS DECIMAL(38, 0)) AS HUGEINT)"
+        if scale <= units:
+            return f"{raw} * {units // scale}", "FALSE"
+        return f"{raw} // {scale // units}", f"({raw} % {scale // units} <> 0)"
+    if pa.types.is_floating(found):
+        value = finite(f"CAST({name} AS DOUBLE)")
+        scaled = f"({value} * CAST({units} AS DOUBLE))"
+        near = f"round({scaled})"
+        safe = f"abs({value}) < 1e18"
+        whole = f"CASE WHEN {safe} THEN CAST({near} AS HUGEINT) WHEN {value} IS NOT NULL THEN {2**100} END"
+        return whole, f"({safe} AND abs({scaled} - {near}) > {FLOAT_NOISE})"
+    return None
+
+
+def finite(value: str) -> str:
+    """Return null for NaN and infinities."""
+    return f"CASE WHEN isfinite({value}) THEN {value} END"
+
+
+def encoded_float(value: str, quantum: float) -> str:
+    """Return ``floor(x / quantum + 0.5)``, null for NaN and infinities; past 1e30 it is out of range anyway."""
+    steps = f"floor({finite(value)} / CAST({quantum!r} AS DOUBLE) + 0.5)"
+    return f"CASE WHEN abs({steps}) < 1e30 THEN CAST({steps} AS HUGEINT) WHEN {finite(value)} IS NOT NULL THEN {2**100} END"
+
+
+def judged_sql(source: SourcePlan, schema: pa.Schema, first: int, table: str = "batch") -> str:
+    """Return a query that encodes a batch and judges each row.
+
+    Its columns are the source's, encoded (BIGINT, VARCHAR, BOOLEAN), and ``__reason`` (null for a sound
+    row), ``__arrival`` (ms), ``__late``, ``__position``.
+    """
+    raw, wrong, outside, out = [], [], [], []
+    for column in source.columns:
+        value, bad = encoded(column, schema.field(column.name).type) or ("NULL", "TRUE")
+        name = DUCKDB.identifier(column.name)
+        raw.append(f"{value} AS {name}")
+        wrong.append(bad)
+        if column.type.kind in ("string", "bool"):
+            out.append(name)
+            continue
+        lo = INT64_MIN if column.type.lo is None else column.type.lo
+        hi = INT64_MAX if column.type.hi is None else column.type.hi
+        outside.append(f"({name} NOT BETWEEN {lo} AND {hi})")
+        out.append(f"CASE WHEN {name} BETWEEN {INT64_MIN} AND {INT64_MAX} THEN CAST({name} AS BIGINT) END AS {name}")
+    ts = DUCKDB.identifier(source.event_time)
+    arrival = f"coalesce({DUCKDB.identifier(source.arrival)}, {ts})" if source.arrival else ts
+    no_id = " OR ".join(f"{DUCKDB.identifier(each)} IS NULL" for each in source.event_id) or "FALSE"
+    reason = (
+        f"CASE WHEN {ts} IS NULL THEN 'null_event_time' WHEN __wrong THEN 'wrong_type' "
+        f"WHEN {any_of(outside)} THEN 'out_of_range' WHEN {no_id} THEN 'null_event_id' "
+        f"WHEN {ts} - {arrival} > {source.max_future_skew} THEN 'future' END"
+    )
+    inner = f"SELECT {', '.join(raw)}, {any_of(wrong)} AS __wrong, row_number() OVER () - 1 + {first} AS __position FROM {table}"
+    judged = f"SELECT *, {reason} AS __reason, {arrival} AS __when FROM ({inner})"
+    late = f"coalesce(__reason IS NULL AND __when - {ts} > {source.allowed_lateness}, FALSE)"
+    sound = "CASE WHEN __reason IS NULL THEN CAST(__when AS BIGINT) END"
+    return f"SELECT {', '.join(out)}, __reason, {sound} AS __arrival, {late} AS __late, __position FROM ({judged})"
+
+
+def any_of(conditions: list[str]) -> str:
+    """Return whether one of the conditions is true; null counts as false."""
+    return "(" + " OR ".join(f"coalesce({each}, FALSE)" for each in conditions) + ")" if conditions else "FALSE"
+
+
+@contextmanager
+def judge(source: SourcePlan, table: pa.Table, first: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Encode and judge a table of raw rows: a connection with the table ``judged``."""
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1; SET TimeZone = 'UTC'")
+        connection.register("batch", table)
+        connection.execute(f"CREATE TEMP TABLE judged AS {judged_sql(source, table.schema, first)}")
+        yield connection

@@ -1,0 +1,135 @@
+"""Compiled kernels: window bounds and states over one bucket, events sorted by (entity, time, id).
+
+Array shapes: (e,) over events, (s,) over spine rows sorted by (entity, t), (s + 1,) for offsets.
+A window of a spine row is the half-open range ``lo[s]:hi[s]`` of events.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+NULL = np.int64(-(2**63))  # no value of a row expression reaches it
+
+
+@njit(cache=True, nogil=True)
+def window_bounds(event_entity: Ints, event_ts: Ints, entity: Ints, tail: Ints, head: Ints) -> tuple[Ints, Ints]:
+    """Return (s,) lo and hi: the events of the row's entity with ``tail <= ts < head``.
+
+    Both pointers only move forward, for tails and heads grow with t within an entity.
+    """
+    n = len(event_ts)
+    lo, hi = np.empty(len(entity), np.int64), np.empty(len(entity), np.int64)
+    first, a, b = 0, 0, 0
+    previous = np.int64(-1)
+    for row in range(len(entity)):
+        if entity[row] != previous:
+            previous = entity[row]
+            while first < n and event_entity[first] < previous:
+                first += 1
+            a = b = first
+        while a < n and event_entity[a] == previous and event_ts[a] < tail[row]:
+            a += 1
+        while b < n and event_entity[b] == previous and event_ts[b] < head[row]:
+            b += 1
+        lo[row], hi[row] = a, max(a, b)
+        first = max(first, a)
+    return lo, hi
+
+
+@njit(cache=True, nogil=True)
+def sliding_extreme(values: Ints, lo: Ints, hi: Ints, sign: int) -> Ints:
+    """Return (s,) the smallest ``sign * value`` of each window, or NULL: a monotone queue of positions."""
+    out = np.empty(len(lo), np.int64)
+    queue = np.empty(len(values) + 1, np.int64)
+    front = back = 0
+    added = np.int64(0)
+    for row in range(len(lo)):
+        if lo[row] >= added:
+            front = back = 0
+            added = lo[row]
+        while added < hi[row]:
+            if values[added] != NULL:
+                while back > front and sign * values[queue[back - 1]] >= sign * values[added]:
+                    back -= 1
+                queue[back] = added
+                back += 1
+            added += 1
+        while front < back and queue[front] < lo[row]:
+            front += 1
+        out[row] = values[queue[front]] if front < back else NULL
+    return out
+
+
+@njit(cache=True, nogil=True)
+def sliding_distinct(codes: Ints, size: int, lo: Ints, hi: Ints) -> Ints:
+    """Return (s,) the number of different codes in each window; codes are 0..size-1, or -1 for null."""
+    out = np.empty(len(lo), np.int64)
+    counts = np.zeros(size, np.int64)
+    distinct = 0
+    a = b = 0
+    for row in range(len(lo)):
+        if lo[row] >= b:
+            while a < b:
+                if codes[a] >= 0:
+                    counts[codes[a]] = 0
+                a += 1
+            a = b = int(lo[row])
+            distinct = 0
+        while b < hi[row]:
+            if codes[b] >= 0:
+                counts[codes[b]] += 1
+                distinct += counts[codes[b]] == 1
+            b += 1
+        while a < lo[row]:
+            if codes[a] >= 0:
+                counts[codes[a]] -= 1
+                distinct -= counts[codes[a]] == 0
+            a += 1
+        out[row] = distinct
+    return out
+
+
+@njit(cache=True, nogil=True)
+def newest_entries(lo: Ints, hi: Ints, k: int) -> tuple[Ints, Ints]:
+    """Return (s + 1,) offsets and the at most k positions of each row's range, last first."""
+    offsets = np.zeros(len(lo) + 1, np.int64)
+    for row in range(len(lo)):
+        offsets[row + 1] = offsets[row] + min(k, hi[row] - lo[row])
+    entries = np.empty(offsets[-1], np.int64)
+    for row in range(len(lo)):
+        for index in range(offsets[row + 1] - offsets[row]):
+            entries[offsets[row] + index] = hi[row] - 1 - index
+    return offsets, entries
+
+
+@njit(cache=True, nogil=True)
+def running_maximum(entity: Ints, known: Ints) -> Ints:
+    """Return (e,) the largest `known` so far within the entity."""
+    out = known.copy()
+    for index in range(1, len(out)):
+        if entity[index] == entity[index - 1] and out[index - 1] > out[index]:
+            out[index] = out[index - 1]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def known_positions(known: Ints, lo: Ints, hi: Ints, asof: Ints) -> tuple[Ints, Ints]:
+    """Return (s + 1,) offsets and the positions in each window with ``known <= asof``, ascending."""
+    offsets = np.zeros(len(lo) + 1, np.int64)
+    for row in range(len(lo)):
+        found = np.int64(0)
+        for index in range(lo[row], hi[row]):
+            found += known[index] <= asof[row]
+        offsets[row + 1] = offsets[row] + found
+    positions = np.empty(offsets[-1], np.int64)
+    at = np.int64(0)
+    for row in range(len(lo)):
+        for index in range(lo[row], hi[row]):
+            if known[index] <= asof[row]:
+                positions[at] = index
+                at += 1
+    return offsets, positions

@@ -1,0 +1,278 @@
+"""Training sets: the features of a set at each row of a spine, point-in-time correct."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam import Pipeline
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from unskew.backfill.bucket import to_arrow
+from unskew.backfill.events import as_table, encoded, open_events, parquet_files
+from unskew.pipelines.aggregates import FeatureType, Values
+from unskew.pipelines.backends.beam import Flip, Job, expand
+from unskew.pipelines.backends.sql import DUCKDB
+from unskew.pipelines.derived import evaluate
+from unskew.pipelines.errors import EngineError, InputError, nearest
+from unskew.pipelines.language import FeatureSet
+from unskew.pipelines.plan import ColumnPlan, SetPlan
+from unskew.pipelines.planner import plan as compile_plan
+from unskew.pipelines.timegrid import parse_duration
+from unskew.pipelines.types import INT64_MAX, INT64_MIN, Timestamp
+
+ROWS_PER_SLICE = 1 << 19
+
+
+def backfill(
+    feature_set: FeatureSet | SetPlan,
+    events: Any,
+    spine: Any,
+    *,
+    as_of: Literal["event_time", "arrival"] = "event_time",
+    lag: str | None = None,
+    flips: Sequence[Flip] = (),
+    t: str = "t",
+    output: str | Path | None = None,
+    options: Sequence[str] = (),
+) -> pa.Table:
+    """Compute a training set.
+
+    Parameters
+    ----------
+    feature_set
+        Definitions, or their plan.
+    events
+        For each source by name, or alone where the set has one source: a Parquet file, a folder of
+        them, an Arrow table, or a pandas or Polars frame, in order of arrival.
+    spine
+        The rows to compute at, in the same forms: the key columns, `t`, the request's columns; others are kept.
+    as_of
+        ``event_time``: all events before the window's head. ``arrival``: those that serving could have
+        known at `t`.
+    lag
+        With ``arrival``: from an event's arrival to its being served.
+    flips
+        With ``arrival``: the uploads by which late events became known.
+    t
+        Column of the instant: a timestamp, or int64 ms.
+    output
+        New folder for the training set and its manifest; written aside and renamed.
+    options
+        Flags of Beam, such as ``--runner=...``.
+
+    Returns
+    -------
+    pyarrow.Table
+        The spine's columns, then the features by full name, then the derived features; rows as in the spine.
+
+    Raises
+    ------
+    InputError
+        If events or spine cannot be used as given.
+    EngineError
+        If the account of the rows read does not add up, or a sum could overflow.
+    """
+    plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
+    target = None if output is None else Path(output)
+    if target is not None and target.exists():
+        message = f"output `{target}` exists; name a new folder"
+        raise InputError(message)
+    table = read_spine(plan, spine, t)
+    pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
+    parent = None if target is None else target.parent
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unskew-", dir=parent) as scratch:
+        job = Job(plan, scratch, as_of == "arrival", parse_duration(lag) if lag else 0, tuple(flips))
+        with Pipeline(options=PipelineOptions([*options])) as pipeline:
+            expand(pipeline, job, pieces, spine_slices(plan, table, t))
+        result = with_derived(plan, table, read_blocks(plan, Path(scratch), table.num_rows))
+        account = checked_account(Path(scratch), sum(each.rows() for each in pieces))
+        if target is not None:
+            publish(plan, result, account, Path(scratch), target)
+    return result
+
+
+def events_of(plan: SetPlan, events: Any, source: str) -> Any:
+    """Return the events of one source."""
+    if isinstance(events, Mapping):
+        if source not in events:
+            message = f"events of source `{source}` are missing; {nearest(source, events)}"
+            raise InputError(message)
+        return events[source]
+    if len(plan.sources) > 1:
+        names = ", ".join(f"`{each.name}`" for each in plan.sources)
+        message = f"set `{plan.name}` has several sources; give events for each by name: {names}"
+        raise InputError(message)
+    return events
+
+
+def read_spine(plan: SetPlan, spine: Any, t: str) -> pa.Table:
+    """Read the spine and refuse one without the columns that the set needs."""
+    if isinstance(spine, str | Path):
+        table = pa.concat_tables([pq.read_table(each) for each in parquet_files(Path(spine))])
+    else:
+        table = as_table(spine)
+    for each in spine_columns(plan, t):
+        if each.name not in table.column_names:
+            message = f"column `{each.name}` is missing in the spine; {nearest(each.name, table.column_names)}"
+            raise InputError(message)
+        found = table.schema.field(each.name).type
+        if encoded(each, found) is None:
+            message = f"column `{each.name}` of the spine is `{found}`, which is never `{each.type}`; cast it"
+            raise InputError(message)
+    if table[t].null_count:
+        message = f"column `{t}` of the spine has {table[t].null_count} null(s); every row needs an instant"
+        raise InputError(message)
+    return table
+
+
+def spine_columns(plan: SetPlan, t: str) -> list[ColumnPlan]:
+    """Return the instant, all keys and the request's columns, each once."""
+    keys = [key for view in plan.views for key in view.keys]
+    found = {each.name: each for each in [ColumnPlan(t, Timestamp), *keys, *plan.request]}
+    return list(found.values())
+
+
+def encode_spine(plan: SetPlan, table: pa.Table, t: str) -> pa.Table:
+    """Return the spine's columns encoded; a key or request value that its type refuses is an error."""
+    checks, columns = [], []
+    for each in spine_columns(plan, t):
+        value, wrong = encoded(each, table.schema.field(each.name).type) or ("NULL", "TRUE")
+        name = DUCKDB.identifier(each.name)
+        if each.type.kind not in ("string", "bool"):
+            lo = INT64_MIN if each.type.lo is None else each.type.lo
+            hi = INT64_MAX if each.type.hi is None else each.type.hi
+            wrong = f"{wrong} OR {value} NOT BETWEEN {lo} AND {hi}"
+            value = f"CAST({value} AS BIGINT)"
+        checks.append((each, f"SELECT count(*) FROM spine WHERE coalesce({wrong}, FALSE)"))
+        columns.append(f"{value} AS {name}")
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("spine", table)
+        for each, check in checks:
+            ((refused,),) = connection.sql(check).fetchall()
+            if refused:
+                message = f"column `{each.name}` of the spine has {refused} value(s) that `{each.type}` does not take"
+                raise InputError(message)
+        return connection.sql(f"SELECT {', '.join(columns)} FROM spine").to_arrow_table()
+
+
+def spine_slices(plan: SetPlan, table: pa.Table, t: str) -> list[pa.Table]:
+    """Return keys, instants and row numbers, in slices for the workers."""
+    coded = encode_spine(plan, table, t)
+    keys = list(dict.fromkeys(key.name for view in plan.views for key in view.keys))
+    rows = pa.array(np.arange(table.num_rows, dtype=np.int64))
+    narrow = pa.table([*(coded[each] for each in keys), coded[t], rows], [*keys, "__t", "__row"])
+    return [narrow.slice(start, ROWS_PER_SLICE) for start in range(0, max(table.num_rows, 1), ROWS_PER_SLICE)]
+
+
+def read_blocks(plan: SetPlan, folder: Path, rows: int) -> pa.Table:
+    """Read the features back in the order of the spine."""
+    blocks = sorted(folder.glob("block-*.parquet"))
+    if blocks:
+        found = pa.concat_tables([pq.read_table(each) for each in blocks])
+    else:
+        none = np.zeros(0, np.int64)
+        empty = {
+            True: Values(none, np.zeros(0, np.bool_), np.zeros(1, np.int64)),
+            False: Values(none, np.zeros(0, np.bool_)),
+        }
+        found = pa.table({
+            each.name: to_arrow(empty[each.type.repeated], each.type, None) for view in plan.views for each in view.features
+        })  # fmt: skip
+    if found.num_rows != rows:
+        message = f"the backfill gave {found.num_rows} rows for a spine of {rows}; please report this"
+        raise EngineError(message)
+    return found
+
+
+def with_derived(plan: SetPlan, spine: pa.Table, features: pa.Table) -> pa.Table:
+    """Join spine, features and derived features side by side."""
+    taken = [
+        each for each in spine.column_names if each in features.column_names or each in {d.name for d in plan.derived}
+    ]
+    if taken:
+        message = f"column `{taken[0]}` of the spine has the name of a feature; rename it"
+        raise InputError(message)
+    result = spine
+    for name in features.column_names:
+        result = result.append_column(name, features[name])
+    if plan.derived:
+        columns = derived_inputs(plan, spine, features)
+        for each in plan.derived:
+            found = to_arrow(evaluate(each.expression, columns, spine.num_rows), FeatureType("float"), None)
+            result = result.append_column(each.name, found)
+    return result
+
+
+def derived_inputs(plan: SetPlan, spine: pa.Table, features: pa.Table) -> dict[str, Values]:
+    """Return scalar features and encoded request columns as arrays."""
+    scalars = [
+        each.name
+        for view in plan.views
+        for each in view.features
+        if not each.type.repeated and each.type.kind != "string"
+    ]
+    found = {each: as_values(features[each]) for each in scalars}
+    if plan.request:
+        coded = encode_request(plan, spine)
+        found |= {each.name: as_values(coded[each.name]) for each in plan.request if each.type.kind != "string"}
+    return found
+
+
+def encode_request(plan: SetPlan, spine: pa.Table) -> pa.Table:
+    """Return the request's columns encoded."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("spine", spine)
+        columns = []
+        for each in plan.request:
+            value, _ = encoded(each, spine.schema.field(each.name).type) or ("NULL", "")
+            kind = DUCKDB.types.get(each.type.kind, "BIGINT")
+            columns.append(f"CAST({value} AS {kind}) AS {DUCKDB.identifier(each.name)}")
+        return connection.sql(f"SELECT {', '.join(columns)} FROM spine").to_arrow_table()
+
+
+def as_values(column: pa.ChunkedArray) -> Values:
+    """Return a numeric column as an array with its nulls apart."""
+    valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
+    if pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):
+        column = column.cast(pa.int64())
+    zero = pa.scalar(0, column.type)
+    return Values(column.fill_null(zero).to_numpy(), valid)
+
+
+def checked_account(folder: Path, read: int) -> dict[str, dict[str, int]]:
+    """Return the fates by source; together they must be all rows that were read."""
+    account: dict[str, dict[str, int]] = json.loads((folder / "account.json").read_text())
+    found = sum(sum(each.values()) for each in account.values())
+    if found != read:
+        message = f"the account has {found} fates for {read} rows read; please report this"
+        raise EngineError(message)
+    return account
+
+
+def publish(plan: SetPlan, result: pa.Table, account: Mapping[str, Any], scratch: Path, target: Path) -> None:
+    """Write the training set and its manifest beside the target, then rename."""
+    folder = scratch / "training-set"
+    folder.mkdir()
+    pq.write_table(result, folder / "part-000000.parquet", compression="zstd")
+    manifest = {
+        "set": plan.name,
+        "fingerprint": plan.fingerprint,
+        "fingerprints": plan.fingerprints(),
+        "rows": result.num_rows,
+        "account": account,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    shutil.move(folder, target)

@@ -1,0 +1,374 @@
+"""The Beam pipeline: judge, partition by entity, compute in buckets, rejoin by spine row.
+
+Elements are whole Arrow tables, as IPC bytes between workers. Nothing here assumes one machine:
+every transform is a module-level function of picklable arguments.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unskew.backfill.bucket import Column, Events, Spine, bucket_features
+from unskew.backfill.events import Piece, judge
+from unskew.pipelines.backends.sql import DUCKDB, render
+from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
+
+NEVER = 2**63 - 1
+ROWS_PER_OUTPUT = 1 << 20
+ORDERED = ("first", "last", "list")
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An upload that went live: what it holds (``arrival < cut``, ``ts < batch_end``) and when, ms."""
+
+    cut: int
+    batch_end: int
+    instant: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker knows.
+
+    Parameters
+    ----------
+    as_of_arrival
+        Whether an event counts only from when serving could have known it.
+    lag
+        From arrival to servable, ms.
+    flips
+        Uploads, by which late events became known.
+    partitions
+        Number of buckets for each view.
+    """
+
+    plan: SetPlan
+    output: str
+    as_of_arrival: bool = False
+    lag: int = 0
+    flips: tuple[Flip, ...] = ()
+    partitions: int = 8
+
+    def known_sql(self) -> str:
+        """Return the instant from which on an event counts."""
+        flips = [
+            f"CASE WHEN __arrival < {each.cut} AND __ts < {each.batch_end} THEN {each.instant} END"
+            for each in self.flips
+        ]
+        first = f"coalesce(least({', '.join(flips)}), {NEVER})" if flips else str(NEVER)
+        return f"CAST(CASE WHEN __late THEN {first} ELSE __arrival + {self.lag} END AS BIGINT)"
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Write a table as an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def from_bytes(parts: Iterable[bytes]) -> pa.Table | None:
+    """Read tables of one schema back as one; None where there is none."""
+    tables = [pa.ipc.open_stream(each).read_all() for each in parts]
+    return pa.concat_tables(tables) if tables else None
+
+
+def key_columns(view: ViewPlan) -> list[str]:
+    """Return the quoted key columns."""
+    return [DUCKDB.identifier(each.name) for each in view.keys]
+
+
+def split(connection: duckdb.DuckDBPyConnection, query: str, partitions: int) -> Iterator[tuple[int, bytes]]:
+    """Run a query whose column ``__part`` names the bucket, and yield each bucket's rows."""
+    table = connection.sql(f"SELECT * FROM ({query}) ORDER BY __part").to_arrow_table()
+    parts = table["__part"].to_numpy()
+    rows = table.drop_columns(["__part"])
+    bounds = np.searchsorted(parts, np.arange(partitions + 1))
+    for part in range(partitions):
+        length = int(bounds[part + 1] - bounds[part])
+        if length:
+            yield part, to_bytes(rows.slice(int(bounds[part]), length))
+
+
+class JudgeEvents(beam.DoFn):  # type: ignore[misc]
+    """Piece -> projected rows by (view, bucket); identities by bucket; an account of the piece."""
+
+    def __init__(self, job: Job) -> None:
+        """Keep the job."""
+        self.job = job
+
+    def process(self, piece: Piece) -> Iterator[Any]:
+        """Judge one piece and hand out its rows."""
+        source = self.job.plan.source(piece.source)
+        views = [each for each in self.job.plan.views if each.source == source.name]
+        table = piece.read([each.name for each in source.columns])
+        with judge(source, table, piece.first) as connection:
+            yield beam.pvalue.TaggedOutput("account", (source.name, account_of(connection, views)))
+            if source.deduplicate:
+                for part, rows in split(
+                    connection, identity_sql(source, views, self.job.partitions), self.job.partitions
+                ):
+                    yield beam.pvalue.TaggedOutput("identity", ((source.name, part), rows))
+            for view in views:
+                for part, rows in split(connection, projection_sql(self.job, source, view), self.job.partitions):
+                    yield (view.name, part), rows
+
+
+def taken_sql(views: Sequence[ViewPlan]) -> str:
+    """Return whether some view finds no null in its key."""
+    return " OR ".join("(" + " AND ".join(f"{key} IS NOT NULL" for key in key_columns(each)) + ")" for each in views)
+
+
+def account_of(connection: duckdb.DuckDBPyConnection, views: Sequence[ViewPlan]) -> dict[str, int]:
+    """Count a piece's rows by fate; duplicates still stand under applied and filtered."""
+    fate = f"CASE WHEN __late THEN 'late' WHEN {taken_sql(views)} THEN 'applied' ELSE 'filtered' END"
+    query = f"SELECT coalesce('quarantined_' || __reason, {fate}), count(*) FROM judged GROUP BY 1"
+    return dict(connection.sql(query).fetchall())
+
+
+def identity_sql(source: SourcePlan, views: Sequence[ViewPlan], partitions: int) -> str:
+    """Return each sound row's identity and what decides between its copies."""
+    names = [DUCKDB.identifier(each) for each in (*source.event_id, source.event_time)]
+    columns = ", ".join(f"{name} AS __id{index}" for index, name in enumerate(names))
+    return (
+        f"SELECT {columns}, __arrival, __position, __late, {taken_sql(views)} AS __taken, "
+        f"hash({', '.join(names)}) % {partitions} AS __part FROM judged WHERE __reason IS NULL"
+    )
+
+
+def projection_sql(job: Job, source: SourcePlan, view: ViewPlan) -> str:
+    """Return a view's rows: keys, instants, ids, knowledge, and the lift of each state field."""
+    keys = key_columns(view)
+    ids = [f"{DUCKDB.identifier(each)} AS __i{index}" for index, each in enumerate(source.event_id)]
+    lifts = [f"{render(each.lift, DUCKDB)} AS __f{index}" for index, each in enumerate(view.fields)]
+    known = [f"{job.known_sql()} AS __known"] if job.as_of_arrival else []
+    columns = [f"{key} AS __k{index}" for index, key in enumerate(keys)]
+    present = " AND ".join(f"{key} IS NOT NULL" for key in keys)
+    ts = DUCKDB.identifier(source.event_time)
+    return (
+        f"SELECT {', '.join([*columns, '__ts', '__position', *ids, *known, *lifts])}, "
+        f"hash({', '.join(keys)}) % {job.partitions} AS __part "
+        f"FROM (SELECT *, {ts} AS __ts FROM judged) WHERE __reason IS NULL AND {present}"
+    )
+
+
+def losers(element: tuple[tuple[str, int], Iterable[bytes]]) -> Iterator[tuple[str, bytes, dict[str, int]]]:
+    """Return the positions of all copies but the first, and how the account changes."""
+    (source, _), parts = element
+    identities = from_bytes(parts)
+    if identities is None:
+        return
+    names = ", ".join(each for each in identities.column_names if each.startswith("__id"))
+    with duckdb.connect() as connection:
+        connection.register("identities", identities)
+        found = connection.sql(
+            f"SELECT __position, __late, __taken FROM identities WHERE hash({names}) IN "
+            f"(SELECT hash({names}) FROM identities GROUP BY 1 HAVING count(*) > 1) "
+            f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY __arrival, __position) > 1"
+        ).to_arrow_table()
+    late, taken = found["__late"].to_numpy(), found["__taken"].to_numpy()
+    change = {"applied": -int((~late & taken).sum()), "filtered": -int((~late & ~taken).sum())}
+    change["duplicate"] = -sum(change.values())
+    yield source, found["__position"].to_numpy().astype(np.int64).tobytes(), change
+
+
+class PartitionSpine(beam.DoFn):  # type: ignore[misc]
+    """Slice of the spine's keys -> rows by (view, bucket)."""
+
+    def __init__(self, job: Job) -> None:
+        """Keep the job."""
+        self.job = job
+
+    def process(self, rows: pa.Table) -> Iterator[tuple[tuple[str, int], bytes]]:
+        """Hand out each view's keys, t and row number."""
+        with duckdb.connect() as connection:
+            connection.register("spine", rows)
+            for view in self.job.plan.views:
+                keys = key_columns(view)
+                columns = ", ".join(f"{key} AS __k{index}" for index, key in enumerate(keys))
+                part = f"coalesce(hash({', '.join(keys)}) % {self.job.partitions}, 0)"
+                query = f"SELECT {columns}, __t, __row, {part} AS __part FROM spine"
+                for bucket, found in split(connection, query, self.job.partitions):
+                    yield (view.name, bucket), found
+
+
+class ComputeBucket(beam.DoFn):  # type: ignore[misc]
+    """Events and spine rows of one (view, bucket) -> features by block of spine rows."""
+
+    def __init__(self, job: Job) -> None:
+        """Keep the job."""
+        self.job = job
+
+    def process(
+        self, element: tuple[tuple[str, int], dict[str, Iterable[bytes]]], found: Sequence[tuple[str, bytes, Any]]
+    ) -> Iterator[tuple[int, tuple[str, bytes]]]:
+        """Compute one bucket."""
+        (name, _), inputs = element
+        spine = from_bytes(inputs["spine"])
+        if spine is None:
+            return
+        view = next(each for each in self.job.plan.views if each.name == name)
+        source = self.job.plan.source(view.source)
+        dropped = [np.frombuffer(each, np.int64) for owner, each, _ in found if owner == source.name]
+        rows, features = compute_bucket(view, source, from_bytes(inputs["events"]), spine, dropped)
+        block = rows // ROWS_PER_OUTPUT
+        table = pa.table([pa.array(rows), *features], ["__row", *(each.name for each in view.features)])
+        order = np.argsort(block, kind="stable")
+        for each in np.unique(block):
+            yield int(each), (name, to_bytes(table.take(pa.array(order[block[order] == each]))))
+
+
+def compute_bucket(
+    view: ViewPlan,
+    source: SourcePlan,
+    events: pa.Table | None,
+    spine: pa.Table,
+    dropped: list[np.ndarray],  # type: ignore[type-arg]
+) -> tuple[Any, list[pa.Array]]:
+    """Sort a bucket, give entities and strings their codes, and run the kernels."""
+    keys = [f"__k{index}" for index in range(len(view.keys))]
+    same = " AND ".join(f"e.{key} = s.{key}" for key in keys)
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1")
+        connection.register("spine_rows", spine)
+        connection.execute(
+            f"CREATE TEMP TABLE entities AS SELECT {', '.join(keys)}, row_number() OVER () - 1 AS __entity "
+            f"FROM (SELECT DISTINCT {', '.join(keys)} FROM spine_rows)"
+        )
+        matched = " AND ".join(f"e.{key} IS NOT DISTINCT FROM s.{key}" for key in keys)
+        asked = connection.sql(
+            f"SELECT __entity, __t, __row FROM spine_rows s JOIN entities e ON {matched} ORDER BY 1, 2, 3"
+        ).to_arrow_table()
+        sorted_events = None
+        if events is not None:
+            gone = np.concatenate(dropped) if dropped else np.zeros(0, np.int64)
+            connection.register("event_rows", events)
+            connection.register("gone", pa.table({"position": gone}))
+            ids = [f"__i{index}" for index in range(len(source.event_id))]
+            order = ", ".join(["__entity", "__ts", *ids, "__position"])
+            query = (
+                f"SELECT s.* EXCLUDE ({', '.join(keys)}), __entity FROM event_rows s JOIN entities e ON {same} "
+                f"WHERE __position NOT IN (SELECT position FROM gone) ORDER BY {order}"
+            )
+            sorted_events = connection.sql(query).to_arrow_table()
+    t = numbers(asked["__t"])
+    rows = Spine(numbers(asked["__entity"]), t, t)
+    return numbers(asked["__row"]), bucket_features(view, bucket_events(view, source, sorted_events), rows)
+
+
+def numbers(column: pa.ChunkedArray) -> Any:
+    """Return an integer or boolean column as int64, null as 0."""
+    return column.cast(pa.int64()).fill_null(0).to_numpy().astype(np.int64, copy=False)
+
+
+def bucket_events(view: ViewPlan, source: SourcePlan, events: pa.Table | None) -> Events:
+    """Return sorted rows as the kernels take them."""
+    if events is None:
+        none = np.zeros(0, np.int64)
+        columns = [empty_column(each.lift.type.kind == "string") for each in view.fields]
+        return Events(none, none, None, columns)
+    columns = [field_column(events[f"__f{index}"]) for index in range(len(view.fields))]
+    known = numbers(events["__known"]) if "__known" in events.column_names else None
+    tie = None
+    if not source.deduplicate and any(each.kind in ORDERED for each in view.fields):
+        tie = runs(events.select(["__entity", "__ts", *(f"__i{index}" for index in range(len(source.event_id)))]))
+    return Events(numbers(events["__entity"]), numbers(events["__ts"]), known, columns, tie)
+
+
+def empty_column(strings: bool) -> Column:
+    """Return a field's column over no events."""
+    return Column(np.zeros(0, np.int64), np.zeros(0, np.bool_), pa.array([], pa.string()) if strings else None)
+
+
+def field_column(column: pa.ChunkedArray) -> Column:
+    """Return a field's lifts; strings as codes."""
+    valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
+    if not pa.types.is_string(column.type):
+        return Column(numbers(column), valid)
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    return Column(numbers(pa.chunked_array([encoded.indices])), valid, encoded.dictionary)
+
+
+def runs(keys: pa.Table) -> Any:
+    """Return the number of each row's run of equal rows in a sorted table."""
+    new = np.zeros(keys.num_rows, np.bool_)
+    for each in keys.columns:
+        codes = each.combine_chunks().dictionary_encode()
+        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+        values = codes.indices.to_numpy()
+        new[1:] |= values[1:] != values[:-1]
+    return np.cumsum(new).astype(np.int64)
+
+
+class WriteBlock(beam.DoFn):  # type: ignore[misc]
+    """Features of all views for one block of spine rows -> one Parquet file in the order of the rows."""
+
+    def __init__(self, job: Job) -> None:
+        """Keep the job."""
+        self.job = job
+
+    def process(self, element: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[str]:
+        """Write one block."""
+        block, parts = element
+        by_view: dict[str, list[bytes]] = {}
+        for name, rows in parts:
+            by_view.setdefault(name, []).append(rows)
+        columns: dict[str, pa.ChunkedArray] = {}
+        for view in self.job.plan.views:
+            table = pa.concat_tables([pa.ipc.open_stream(each).read_all() for each in by_view[view.name]])
+            table = table.take(pa.array(np.argsort(table["__row"].to_numpy(), kind="stable")))
+            columns |= {each.name: table[each.name] for each in view.features}
+        path = f"{self.job.output}/block-{block:06d}.parquet"
+        with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
+            pq.write_table(pa.table(columns), sink, compression="zstd")
+        yield path
+
+
+def merged(accounts: Iterable[tuple[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    """Add up accounts by source."""
+    total: dict[str, dict[str, int]] = {}
+    for source, counts in accounts:
+        into = total.setdefault(source, {})
+        for fate, count in counts.items():
+            into[fate] = into.get(fate, 0) + count
+    return total
+
+
+def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[pa.Table]) -> None:
+    """Build the pipeline: features to Parquet blocks, the account to ``account.json``, both in `job.output`."""
+    judged = (
+        pipeline | "pieces" >> beam.Create(list(pieces))
+        | "spread pieces" >> beam.Reshuffle()
+        | "judge" >> beam.ParDo(JudgeEvents(job)).with_outputs("identity", "account", main="rows")
+    )  # fmt: skip
+    dropped = judged.identity | "identities" >> beam.GroupByKey() | "losers" >> beam.FlatMap(losers)
+    asked = pipeline | "spine" >> beam.Create(list(spine)) | "partition spine" >> beam.ParDo(PartitionSpine(job))
+    blocks = (
+        {"events": judged.rows, "spine": asked}
+        | "by entity" >> beam.CoGroupByKey()
+        | "compute" >> beam.ParDo(ComputeBucket(job), beam.pvalue.AsList(dropped))
+        | "by row" >> beam.GroupByKey()
+        | "write" >> beam.ParDo(WriteBlock(job))
+    )
+    changes = dropped | "changes" >> beam.Map(lambda each: (each[0], each[2]))
+    account = (judged.account, changes) | beam.Flatten() | beam.combiners.ToList() | "account" >> beam.Map(merged)
+    account | "write account" >> beam.Map(write_account, job.output)
+    del blocks
+
+
+def write_account(account: dict[str, dict[str, int]], output: str) -> None:
+    """Write the account as JSON."""
+    with beam.io.filesystems.FileSystems.create(f"{output}/account.json") as sink:
+        sink.write(json.dumps(account, sort_keys=True).encode())

@@ -1,0 +1,118 @@
+"""The backfill's front door: inputs in many forms, bad ones refused, output whole or not there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from unskew.backfill.training import backfill
+from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count
+from unskew.pipelines.errors import InputError
+
+SCHEMA = {"id": Int64, "ts": Timestamp, "card": Int64, "amount": Decimal(12, 2), "shop": String}
+TX = EventSource("tx", SCHEMA, event_time="ts", event_id="id")
+SET = FeatureSet(
+    "cards",
+    [
+        FeatureView(
+            "card",
+            Entity("card", "card"),
+            TX,
+            {"n": count().over("1h"), "sum": col("amount").sum().over("1h"), "shop": col("shop").last().over("1h")},
+        )
+    ],
+)
+EVENTS = pa.table({
+    "id": [1, 2, 2, 3, 4, 5],
+    "ts": pa.array([1_000, 2_000, 2_000, 2_000, 9_000, 400_000], pa.timestamp("ms", "UTC")),
+    "card": [7, 7, 7, 7, None, 7],
+    "amount": [1.25, 2.5, 2.5, 85.64999999999999, 1.0, 1.005],
+    "shop": ["a", "b", "b", "😀", "c", "d"],
+})  # fmt: skip
+SPINE = pa.table(
+    {"card": [7, 7, 8], "t": pa.array([2_000, 500_000, 500_000], pa.timestamp("ms", "UTC")), "tag": [1, 2, 3]}
+)
+
+
+def test_values_are_point_in_time_correct() -> None:
+    #   ts:  1000 (1.25)  2000 (2.50, twice the same id)  2000 (85.65)   9000 null key   400000 (a digit too many)
+    #   t =        2000: strict head, only the first      500000: the first three
+    found = backfill(SET, EVENTS, SPINE)
+    assert found.column_names == ["card", "t", "tag", "card.n_1h", "card.sum_1h", "card.shop_1h"]
+    assert found["card.n_1h"].to_pylist() == [1, 3, 0]
+    assert found["card.sum_1h"].to_pylist() == [1.25, 89.4, 0.0]
+    assert found["card.shop_1h"].to_pylist() == ["a", "😀", None]
+
+
+def test_the_manifest_accounts_for_every_row(tmp_path: Path) -> None:
+    backfill(SET, EVENTS, SPINE, output=tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["account"] == {"tx": {"applied": 3, "duplicate": 1, "filtered": 1, "quarantined_wrong_type": 1}}
+    assert manifest["rows"] == 3
+    assert pq.read_table(tmp_path / "out" / "part-000000.parquet").num_rows == 3
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out"]
+    with pytest.raises(InputError, match="exists; name a new folder"):
+        backfill(SET, EVENTS, SPINE, output=tmp_path / "out")
+
+
+FORMS: dict[str, Callable[[pa.Table, Path], Any]] = {
+    "pandas": lambda table, _: table.to_pandas(),
+    "polars": lambda table, _: pl.from_arrow(table),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_frames_are_taken(form: str, tmp_path: Path) -> None:
+    events = EVENTS.slice(0, 4)
+    found = backfill(SET, {"tx": FORMS[form](events, tmp_path)}, FORMS[form](SPINE, tmp_path))
+    assert found["card.sum_1h"].to_pylist() == [1.25, 89.4, 0.0]
+    assert isinstance(found.to_pandas(), pd.DataFrame)
+
+
+def test_a_folder_of_files_is_one_log(tmp_path: Path) -> None:
+    for index in range(3):
+        path = tmp_path / f"day={index}" / "part.parquet"
+        path.parent.mkdir()
+        pq.write_table(EVENTS.slice(2 * index, 2), path)
+    assert backfill(SET, tmp_path, SPINE)["card.n_1h"].to_pylist() == [1, 3, 0]
+
+
+def without(name: str) -> pa.Table:
+    return EVENTS.drop_columns([name])
+
+
+def with_column(name: str, values: pa.Array) -> pa.Table:
+    return EVENTS.set_column(EVENTS.column_names.index(name), name, values)
+
+
+BAD: dict[str, Callable[[Path], tuple[Any, Any]]] = {
+    "does not exist": lambda path: (path / "nowhere", SPINE),
+    "holds no .parquet file": lambda path: (path, SPINE),
+    "column `shop` is missing in the table of events": lambda _: (without("shop"), SPINE),
+    "is `string`, which is never `Int64`": lambda _: (with_column("card", pa.array(["x"] * 6)), SPINE),
+    "column `card` is missing in the spine": lambda _: (EVENTS, SPINE.drop_columns(["card"])),
+    "column `t` is missing in the spine": lambda _: (EVENTS, SPINE.rename_columns(["card", "when", "tag"])),
+    "events of source `tx` are missing": lambda _: ({"ty": EVENTS}, SPINE),
+    "cannot be read; give a path": lambda _: (3, SPINE),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_refused_before_the_run(message: str, tmp_path: Path) -> None:
+    events, spine = BAD[message](tmp_path)
+    with pytest.raises(InputError, match=message):
+        backfill(SET, events, spine, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_text("no")
+    with pytest.raises(InputError, match="is no readable Parquet file"):
+        backfill(SET, path, SPINE)

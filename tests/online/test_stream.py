@@ -1,0 +1,306 @@
+"""One Flink job over odd lines: fates, tiles, values and entries against a reading in plain Python."""
+
+# ruff: noqa: RUF001 - the fullwidth tilde is the point: UTF-16 and UTF-8 order it differently
+import json
+import math
+from collections import Counter, defaultdict
+from decimal import Decimal as Exact
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unskew.online.java import java_home
+from unskew.online.stream import Account, final_rows, newest_checkpoint, read_changelog, run_stream
+from unskew.pipelines import (
+    Bool,
+    Decimal,
+    Entity,
+    EventSource,
+    FeatureSet,
+    FeatureView,
+    Float,
+    Int64,
+    String,
+    Timestamp,
+    col,
+    count,
+)
+from unskew.pipelines.backends.flink import FlinkJob, compile_source, decode_ordered, identity_hash
+from unskew.pipelines.errors import EngineError, InputError
+from unskew.pipelines.plan import SetPlan
+from unskew.pipelines.planner import plan
+
+HOP, DAY, MINUTE = 300_000, 86_400_000, 60_000
+
+events = EventSource(
+    "events",
+    schema={
+        "id": Int64, "part": String, "ts": Timestamp, "arrival": Timestamp, "user": Int64, "shop": String,
+        "amount": Decimal(12, 2), "score": Float(-1000, 1000), "flag": Bool, "small": Int64(0, 100),
+    },
+    event_time="ts", event_id=("id", "part"), arrival="arrival",
+)  # fmt: skip
+by_user = FeatureView(
+    "by_user", Entity("user", "user"), events,
+    {
+        "n": count().over("1h"),
+        "total": col("amount").sum().over("1h"),
+        "scores": col("score").sum().over("1h"),
+        "least": col("small").min().over("1h"),
+        "last_shop": col("shop").last().over("1h"),
+        "first_flag": col("flag").first().over("1h"),
+        "shops": col("shop").count_distinct().over("1h"),
+        "amounts": col("amount").last_k(3).over("1h"),
+    },
+)  # fmt: skip
+by_shop = FeatureView("by_shop", Entity("shop", "shop"), events, {"n": count().over("1h")})
+odd = FeatureSet("odd", [by_user, by_shop])
+BASE: dict[str, Any] = {"arrival": None, "user": 7, "shop": "a", "amount": 1, "score": 0, "flag": True, "small": 1}
+
+ODD_VALUES = (
+    "12", "12.0", "1e3", "1e0", "15e-1", "57.165", "57.16", "1.10", "-0", "-0.0", "0.005", "-0.05", "9223372036854775807",
+    "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "9" * 41, '"12"', '" 12 "', '"012"', '"-5"',
+    '"1e3"', '"9223372036854775808"', '"1.5"', '"1.505"', '".5"', '"5."', "true", "false", '"true"', "null", '{"x":[1]}',
+    "[1,2]", "[]", "{}", '"NaN"', "1E400", "1e-400", "1e2147483647", "0.1234567890123456789012345678901234567890", '""',
+    '"a\\u0041b"', '"\\ud800"', '"\\\\ud800"', '"\\ud83d\\ude00"', '"tab\\tx"', '"\\u0000"', '"é😀"', '"～"', '"\ufffd"',
+    '"null"', '"[1]"', '"\\"1\\""', "0.00000762939453125", "-1000.00001", "1000.00001", "253402300799999",
+    "253402300800000", "-62135596800000", "-62135596800001", "101", "100", "1.5e1",
+)  # fmt: skip
+ODD_LINES = (
+    b"", b"   ", b"x", b"12", b'"str"', b"null", b"[1,2]", b'[{"ts":1,"id":1,"part":"p"}]', b'{"ts":1', b'{"ts":1,}',
+    b"{ts:1}", b'{"ts":1}//c', b'{"ts":/*c*/1}', b'{"ts":NaN}', b'{"ts":1,"x":-Infinity}', b'{"ts":01}', b'{"ts":+1}',
+    b'{"ts":.5}', b'{"ts":1.}', b'{"ts":1} x', b'{"ts":1}{"ts":2}', b'{"ts":1},{"ts":2}', b'{"ts":1},', b'{"ts":1}]',
+    b'{"ts":1},"0"] ', b"{'ts':1}", b'{"ts":"a\tb"}', b"\xef\xbb\xbf{}", b'{"ts":1}\x00', b'{"ts":"\\x"}', b"a\rb", b"{}",
+    b'{"Ts":1}', b'{"ts":null}', b'{"ts":1,"part":"\xff"}', b'{"ts":1,"part":"\xed\xa0\x80"}', b'{"ts":1,"k\xff":2}',
+    b'{"ts":1,"id":1}', b'{"ts":1,"part":"p"}', b' \t{"ts":1,"id":900,"part":"p","user":7} \r',
+    b'{"ts":5,"ts":1,"id":901,"part":"p","user":7}', b'{"ts":1,"id":902,"part":"p","user":7,"x":"\\ud800"}',
+    b'{"ts":1,"id":903,"part":"p","user":7,"x":{"ts":9,"y":[1,{"z":1e400}]}}', b'{"ts":"x","id":1,"part":"p","small":101}',
+)  # fmt: skip
+
+
+def odd_lines() -> list[bytes]:
+    found, number = [], 0
+    for column in ("id", "part", "ts", "arrival", "user", "shop", "amount", "score", "flag", "small"):
+        for value in ODD_VALUES:
+            number += 1
+            row = {"id": number, "part": "p", "ts": number * 7_000 - 2_000_000, **BASE, "_seq": number}
+            row["shop"] = ("a", "b", "～", "😀")[number % 4]
+            items = [f"{json.dumps(name)}:{value if name == column else json.dumps(row[name])}" for name in row]
+            found.append(("{" + ",".join(items) + "}").encode())
+    for ahead in (-DAY, -DAY - 1, MINUTE, MINUTE + 1):
+        found.append(
+            json.dumps({"id": 1, "part": f"skew{ahead}", "ts": ahead, "arrival": 0, **{**BASE, "arrival": 0}}).encode()
+        )
+    twice = json.dumps({"id": 5, "part": "twice", "ts": -1, **BASE, "small": 3}).encode()
+    return [*found, *ODD_LINES, twice, twice.replace(b'"small": 3', b'"small": 2'), twice]
+
+
+WRONG, OUTSIDE = "wrong_type", "out_of_range"
+
+
+class Refused(Exception):
+    """Carries a reason."""
+
+
+def numeral(value: Any, digits: int) -> Exact:
+    if isinstance(value, str):
+        whole, point, fraction = value.removeprefix("-").partition(".")
+        plain = all(each.isascii() and each.isdigit() for each in (whole, *([fraction] if point else [])))
+        if not plain or (whole != "0" and whole.startswith("0")):
+            raise Refused(WRONG)
+        value = Exact(value)
+    if not isinstance(value, Exact) or not -digits <= int(value.as_tuple().exponent) <= 0:
+        raise Refused(WRONG)
+    return value
+
+
+def encode(name: str, value: Any) -> Any:
+    kind = events.schema[name]
+    if value is None:
+        return None
+    if kind.kind == "bool":
+        if isinstance(value, bool) or (isinstance(value, Exact) and value.as_tuple().exponent == 0 and value in (0, 1)):
+            return bool(value)
+        raise Refused(WRONG)
+    if kind.kind == "string":
+        if not isinstance(value, str) or any("\ud800" <= each <= "\udfff" for each in value):
+            raise Refused(WRONG)
+        return value
+    if kind.kind == "float":
+        if not isinstance(value, Exact):
+            raise Refused(WRONG)
+        steps = float(value) / kind.quantum + 0.5
+        number = math.floor(steps) if math.isfinite(steps) else 2**70
+    else:
+        exact = numeral(value, 2 if kind.kind == "decimal" else 0)
+        number = int(exact.scaleb(2)) if kind.kind == "decimal" else int(exact)
+    lo, hi = (-(2**63), 2**63 - 1) if kind.lo is None or kind.hi is None else (kind.lo, kind.hi)
+    if not lo <= number <= hi:
+        raise Refused(OUTSIDE)
+    return number
+
+
+def refuse_constant(_: str) -> None:
+    raise ValueError
+
+
+def judge(line: bytes) -> tuple[str, dict[str, Any]]:
+    try:
+        row = json.loads(line.decode(), parse_int=Exact, parse_float=Exact, parse_constant=refuse_constant)
+    except ValueError:
+        return "malformed", {}
+    if not isinstance(row, dict):
+        return "malformed", {}
+    if row.get("ts") is None:
+        return "null_event_time", {}
+    cells, reasons = {}, set()
+    for name in events.schema:
+        try:
+            cells[name] = encode(name, row.get(name))
+        except Refused as error:
+            reasons.add(str(error))
+    for reason in ("wrong_type", "out_of_range"):
+        if reason in reasons:
+            return reason, {}
+    if cells["id"] is None or cells["part"] is None:
+        return "null_event_id", {}
+    arrival = cells["ts"] if cells["arrival"] is None else cells["arrival"]
+    cells |= {"arrival": arrival, "seq": int(row["_seq"]) if "_seq" in row else None}
+    if cells["ts"] - arrival > MINUTE:
+        return "future", {}
+    return ("late" if arrival - cells["ts"] > DAY else "accepted"), cells
+
+
+def brute(lines: list[bytes]) -> tuple[Counter[str], list[dict[str, Any]]]:
+    fates: Counter[str] = Counter()
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in lines:
+        fate, cells = judge(line)
+        if fate == "accepted":
+            identity = (cells["ts"], cells["id"], cells["part"])
+            fate = (
+                "duplicate"
+                if identity in kept
+                else "filtered"
+                if cells["user"] is None and cells["shop"] is None
+                else "applied"
+            )
+            kept.setdefault(identity, cells)
+        fates[fate] += 1
+    return fates, list(kept.values())
+
+
+Run = tuple[SetPlan, FlinkJob, Path, Account, list[bytes]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("stream")
+    lines = odd_lines()
+    (folder / "in").mkdir()
+    (folder / "in" / "events.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    compiled = plan(odd)
+    account = run_stream(compiled, "events", folder / "in", folder / "out")
+    job = compile_source(compiled, "events", folder / "in", folder / "out")
+    return compiled, job, folder / "out", account, lines
+
+
+def test_each_line_has_the_fate_that_plain_python_gives_it(run: Run) -> None:
+    _, job, out, account, lines = run
+    fates, _ = brute(lines)
+    expected = defaultdict(list)
+    for line in lines:
+        reason = judge(line)[0]
+        if reason not in ("accepted", "late"):
+            expected[reason].append(line.rstrip(b"\r"))
+    stream = next(each for each in job.streams if each.kind == "quarantine")
+    found = defaultdict(list)
+    for row in read_changelog(out, stream).to_pylist():
+        found[row["reason"]].append(row["raw"])
+    assert dict(found) == dict(expected)
+    assert account.read == len(lines) == sum(fates.values())
+    names = ("late", "duplicate", "filtered", "applied")
+    assert (account.late, account.duplicates, account.filtered, account.applied) == tuple(fates[each] for each in names)
+    assert json.loads((out / "account.json").read_text())["read"] == account.read
+
+
+def test_tiles_equal_the_naive_ones(run: Run) -> None:
+    compiled, job, out, _, lines = run
+    tiles: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    for cells in brute(lines)[1]:
+        if cells["user"] is not None:
+            tiles[cells["user"], cells["ts"] // HOP * HOP].append(cells)
+    stream = next(each for each in job.streams if each.name == "by_user__tiles")
+    found = final_rows(out, stream)
+    assert set(found) == set(tiles)
+    assert any(start < 0 for _, start in tiles)
+    source, fields = compiled.source("events"), compiled.views[0].fields
+    for key, group in tiles.items():
+        row = found[key]
+        assert row["n"] == len(group)
+        assert row["max_ts"] == max(each["ts"] for each in group)
+        assert row["min_arrival"] == min(each["arrival"] for each in group)
+        assert row["max_seq"] == max((each["seq"] for each in group if each["seq"] is not None), default=None)
+        hashes = identity_hash(*(column(group, name) for name in ("ts", "id", "part")))
+        assert row["set_hash"] == int(hashes.sum())
+        naive = naive_fields(group)
+        for index, field in enumerate(fields):
+            if field.kind in ("list", "multiset"):
+                continue
+            value = row[f"f{index}"]
+            if field.kind in ("first", "last"):
+                value = None if value is None else decode_ordered(value, source, field.lift.type.kind)
+            assert value == naive[index], (key, index)
+
+
+def column(cells: list[dict[str, Any]], name: str) -> Any:
+    return [each[name] for each in cells]
+
+
+def naive_fields(cells: list[dict[str, Any]]) -> dict[int, Any]:
+    def ordered(name: str) -> list[tuple[Any, ...]]:
+        return sorted(
+            ((each["ts"], (each["id"], each["part"]), each[name]) for each in cells if each[name] is not None),
+            key=lambda entry: (entry[0], entry[1][0], entry[1][1].encode()),
+        )
+
+    def known(name: str) -> list[int]:
+        return [each[name] for each in cells if each[name] is not None]
+
+    return {
+        0: len(cells), 1: sum(known("amount")), 2: sum(known("score")), 3: min(known("small"), default=None),
+        4: next(reversed(ordered("shop")), None), 5: next(iter(ordered("flag")), None),
+    }  # fmt: skip
+
+
+def test_values_and_entries_equal_the_naive_ones(run: Run) -> None:
+    _, job, out, _, lines = run
+    kept = [each for each in brute(lines)[1] if each["user"] is not None]
+    named = {each.kind: each for each in job.streams}
+    counts = Counter((each["user"], each["ts"] // HOP * HOP, each["shop"]) for each in kept if each["shop"] is not None)
+    found = {key: row["count"] for key, row in final_rows(out, named["values"]).items()}
+    assert found == counts
+    assert {"～", "😀"} <= {shop for _, _, shop in counts}
+    rows = read_changelog(out, named["entries"]).to_pylist()
+    assert [(row["ts"], row["id0"], row["id1"], row["value"], row["seq"]) for row in rows] == [
+        (each["ts"], each["id"], each["part"], each["amount"], each["seq"])
+        for each in kept
+        if each["amount"] is not None
+    ]
+
+
+def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        run_stream(plan(odd), "events", tmp_path / "none", tmp_path / "out")
+    (tmp_path / "x").write_text("")
+    with pytest.raises(InputError, match="not empty"):
+        run_stream(plan(odd), "events", tmp_path, tmp_path)
+    with pytest.raises(InputError, match="no complete checkpoint"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_java_home_without_java_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="holds no bin/java"):
+        java_home({"JAVA_HOME": str(tmp_path)})
+    assert (java_home({}) / "bin" / "java").exists()

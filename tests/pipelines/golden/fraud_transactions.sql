@@ -1,0 +1,383 @@
+SET 'table.local-time-zone' = 'UTC';
+
+SET 'table.optimizer.reuse-optimize-block-with-digest-enabled' = 'true';
+
+SET 'pipeline.object-reuse' = 'true';
+
+CREATE TEMPORARY TABLE lines (
+  _raw BYTES
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///input',
+  'format' = 'raw'
+);
+
+CREATE TEMPORARY VIEW texts AS
+SELECT _raw, CASE WHEN RAND() < 2 THEN DECODE(_raw, 'UTF-8') END AS line
+FROM lines;
+
+CREATE TEMPORARY VIEW wrapped AS
+SELECT
+  _raw,
+  CASE WHEN RAND() < 2 THEN '[' || line || ',"' || MD5(line) || '"]' END AS w,
+  REGEXP(line, '^[ \t\r]*\{') AS _brace,
+  CASE WHEN POSITION(U&'\FFFD' IN line) > 0
+    THEN DECODE(ENCODE(line, 'UTF-8'), 'ISO-8859-1') = DECODE(_raw, 'ISO-8859-1')
+    ELSE TRUE END AS _utf8
+FROM texts;
+
+CREATE TEMPORARY VIEW parsed AS
+SELECT
+  _raw,
+  _brace AND _utf8 AND COALESCE(JSON_VALUE(w, 'lax $[1]') || '"]' = RIGHT(w, 34), FALSE) AS _object,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `transaction_id`,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `event_time`,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `arrival_time`,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `customer_id`,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `terminal_id`,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].amount' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `amount`,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].country' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `country`,
+  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `_seq`,
+  CASE WHEN RAND() < 2 THEN JSON_VALUE(w, 'lax $[0].country') END AS `_s_country`
+FROM wrapped;
+
+CREATE TEMPORARY VIEW digits AS
+SELECT
+  _raw,
+  _object,
+  `transaction_id` IS NULL AS `_n_transaction_id`,
+  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`transaction_id`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `transaction_id`,
+  `event_time` IS NULL AS `_n_event_time`,
+  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`event_time`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `event_time`,
+  `arrival_time` IS NULL AS `_n_arrival_time`,
+  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`arrival_time`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `arrival_time`,
+  `customer_id` IS NULL AS `_n_customer_id`,
+  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`customer_id`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `customer_id`,
+  `terminal_id` IS NULL AS `_n_terminal_id`,
+  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`terminal_id`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `terminal_id`,
+  `amount` IS NULL AS `_n_amount`,
+  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`amount`, '^\[\"?(-?(?:0|[1-9][0-9]*))(?:\.([0-9]{1,2}))?\"?\]$', 1) || SUBSTRING(COALESCE(REGEXP_EXTRACT(`amount`, '^\[\"?(-?(?:0|[1-9][0-9]*))(?:\.([0-9]{1,2}))?\"?\]$', 2), '') || '00', 1, 2) END AS `amount`,
+  `country` IS NULL AS `_n_country`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN `country` LIKE '["%' AND NOT REGEXP(`_s_country`, '[\uD800-\uDFFF]') THEN `_s_country` END END AS `country`,
+  REGEXP_EXTRACT(`_seq`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) AS `_seq`
+FROM parsed;
+
+CREATE TEMPORARY VIEW typed AS
+SELECT
+  _raw,
+  _object,
+  TRY_CAST(`_seq` AS BIGINT) AS `_seq`,
+  CASE WHEN RAND() < 2 THEN TRY_CAST(`transaction_id` AS BIGINT) END AS `transaction_id`,
+  `transaction_id` IS NOT NULL AS `_p_transaction_id`,
+  CASE WHEN RAND() < 2 THEN TRY_CAST(`event_time` AS BIGINT) END AS `event_time`,
+  `event_time` IS NOT NULL AS `_p_event_time`,
+  CASE WHEN RAND() < 2 THEN TRY_CAST(`arrival_time` AS BIGINT) END AS `arrival_time`,
+  `arrival_time` IS NOT NULL AS `_p_arrival_time`,
+  CASE WHEN RAND() < 2 THEN TRY_CAST(`customer_id` AS BIGINT) END AS `customer_id`,
+  `customer_id` IS NOT NULL AS `_p_customer_id`,
+  CASE WHEN RAND() < 2 THEN TRY_CAST(`terminal_id` AS BIGINT) END AS `terminal_id`,
+  `terminal_id` IS NOT NULL AS `_p_terminal_id`,
+  CASE WHEN RAND() < 2 THEN TRY_CAST(`amount` AS BIGINT) END AS `amount`,
+  `amount` IS NOT NULL AS `_p_amount`,
+  CASE WHEN RAND() < 2 THEN `country` END AS `country`,
+  (NOT `_n_transaction_id` AND `transaction_id` IS NULL) OR (NOT `_n_event_time` AND `event_time` IS NULL) OR (NOT `_n_arrival_time` AND `arrival_time` IS NULL) OR (NOT `_n_customer_id` AND `customer_id` IS NULL) OR (NOT `_n_terminal_id` AND `terminal_id` IS NULL) OR (NOT `_n_amount` AND `amount` IS NULL) OR (NOT `_n_country` AND `country` IS NULL) AS _refused,
+  `_n_event_time` AS _timeless
+FROM digits;
+
+CREATE TEMPORARY VIEW judged AS
+SELECT
+  _raw, `_seq`, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `amount`, `country`,
+  COALESCE(`arrival_time`, `event_time`) AS _arrival,
+  COALESCE(`arrival_time`, `event_time`) - `event_time` > CAST(86400000 AS BIGINT) AS _late,
+  CASE
+    WHEN NOT _object THEN 'malformed'
+    WHEN _timeless THEN 'null_event_time'
+    WHEN _refused THEN 'wrong_type'
+    WHEN (`_p_transaction_id` AND `transaction_id` IS NULL) OR (`_p_event_time` AND `event_time` IS NULL) OR `event_time` < CAST(-62135596800000 AS BIGINT) OR `event_time` > CAST(253402300799999 AS BIGINT) OR (`_p_arrival_time` AND `arrival_time` IS NULL) OR `arrival_time` < CAST(-62135596800000 AS BIGINT) OR `arrival_time` > CAST(253402300799999 AS BIGINT) OR (`_p_customer_id` AND `customer_id` IS NULL) OR (`_p_terminal_id` AND `terminal_id` IS NULL) OR (`_p_amount` AND `amount` IS NULL) OR `amount` < CAST(-999999999999 AS BIGINT) OR `amount` > CAST(999999999999 AS BIGINT) THEN 'out_of_range'
+    WHEN `transaction_id` IS NULL THEN 'null_event_id'
+    WHEN `event_time` - COALESCE(`arrival_time`, `event_time`) > CAST(60000 AS BIGINT) THEN 'future'
+  END AS _reason
+FROM typed;
+
+CREATE TEMPORARY VIEW accepted AS
+SELECT `_seq`, _arrival, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `amount`, `country`, _identity
+FROM (
+SELECT
+  `_seq`, _arrival, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `amount`, `country`,
+  (((`event_time` * CAST(2177342782468422677 AS BIGINT)) + (`event_time` * CAST(2177342782468422677 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) + (((`transaction_id` * CAST(2177342782468422679 AS BIGINT)) + (`transaction_id` * CAST(2177342782468422679 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _identity,
+  ROW_NUMBER() OVER (PARTITION BY `event_time`, `transaction_id` ORDER BY _now) AS _copy
+FROM (SELECT *, PROCTIME() AS _now FROM judged WHERE _reason IS NULL AND NOT _late)
+)
+WHERE _copy = 1;
+
+CREATE TEMPORARY TABLE `customer_activity__tiles` (
+  `customer_id` BIGINT,
+  `tile_start` BIGINT,
+  `n` BIGINT,
+  `max_ts` BIGINT,
+  `min_arrival` BIGINT,
+  `set_hash` BIGINT,
+  `max_seq` BIGINT,
+  `f0` BIGINT,
+  `f1` BIGINT,
+  `f2` BIGINT,
+  `f3` BIGINT,
+  `f4` BIGINT,
+  `f6` BIGINT,
+  `f8` STRING
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/customer_activity__tiles',
+  'format' = 'debezium-json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `customer_activity__f5__values` (
+  `customer_id` BIGINT,
+  `tile_start` BIGINT,
+  `value` BIGINT,
+  `count` BIGINT,
+  `max_ts` BIGINT,
+  `min_arrival` BIGINT,
+  `max_seq` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/customer_activity__f5__values',
+  'format' = 'debezium-json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `customer_activity__f7__entries` (
+  `customer_id` BIGINT,
+  `tile_start` BIGINT,
+  `ts` BIGINT,
+  `id0` BIGINT,
+  `value` BIGINT,
+  `seq` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/customer_activity__f7__entries',
+  'format' = 'json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `terminal_activity__tiles` (
+  `terminal_id` BIGINT,
+  `tile_start` BIGINT,
+  `n` BIGINT,
+  `max_ts` BIGINT,
+  `min_arrival` BIGINT,
+  `set_hash` BIGINT,
+  `max_seq` BIGINT,
+  `f0` BIGINT,
+  `f1` BIGINT,
+  `f2` BIGINT,
+  `f3` BIGINT,
+  `f4` BIGINT,
+  `f6` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/terminal_activity__tiles',
+  'format' = 'debezium-json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `terminal_activity__f5__values` (
+  `terminal_id` BIGINT,
+  `tile_start` BIGINT,
+  `value` BIGINT,
+  `count` BIGINT,
+  `max_ts` BIGINT,
+  `min_arrival` BIGINT,
+  `max_seq` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/terminal_activity__f5__values',
+  'format' = 'debezium-json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `quarantine` (
+  `reason` STRING,
+  `raw` BYTES,
+  `seq` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/quarantine',
+  'format' = 'json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `late` (
+  `raw` BYTES,
+  `seq` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/late',
+  'format' = 'json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `skipped` (
+  `view` STRING,
+  `seq` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/skipped',
+  'format' = 'json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+CREATE TEMPORARY TABLE `fates` (
+  `fate` STRING,
+  `n` BIGINT
+) WITH (
+  'connector' = 'filesystem',
+  'path' = 'file:///output/fates',
+  'format' = 'debezium-json',
+  'sink.rolling-policy.rollover-interval' = '1 min'
+);
+
+EXECUTE STATEMENT SET
+BEGIN
+
+INSERT INTO `customer_activity__tiles`
+SELECT
+  `customer_id`,
+  tile_start,
+  COUNT(*) AS n,
+  MAX(_ts) AS max_ts,
+  MIN(_arrival) AS min_arrival,
+  SUM(_hash) AS set_hash,
+  MAX(`_seq`) AS max_seq,
+  COALESCE(SUM(f0), CAST(0 AS BIGINT)) AS f0,
+  COALESCE(SUM(f1), CAST(0 AS BIGINT)) AS f1,
+  COALESCE(SUM(f2), CAST(0 AS BIGINT)) AS f2,
+  MIN(f3) AS f3,
+  MAX(f4) AS f4,
+  MAX(f6) AS f6,
+  MAX(f8) AS f8
+FROM (
+SELECT
+  `customer_id`,
+  `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
+  `event_time` AS _ts,
+  _arrival,
+  `_seq`,
+  (((_identity * CAST(2611923443488327891 AS BIGINT)) + (_identity * CAST(2611923443488327891 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _hash,
+  CAST(1 AS BIGINT) AS f0,
+  `amount` AS f1,
+  CASE WHEN (NOT (`amount` IS NULL)) THEN CAST(1 AS BIGINT) ELSE CAST(NULL AS BIGINT) END AS f2,
+  `amount` AS f3,
+  `amount` AS f4,
+  CASE WHEN (NOT (`amount` IS NULL)) THEN `event_time` ELSE CAST(NULL AS BIGINT) END AS f6,
+  (CASE WHEN `event_time` < 0 THEN '0' || LPAD(CAST(`event_time` + CAST(9223372036854775807 AS BIGINT) + CAST(1 AS BIGINT) AS STRING), 19, '0') ELSE '1' || LPAD(CAST(`event_time` AS STRING), 19, '0') END) || ' ' || (CASE WHEN `transaction_id` < 0 THEN '0' || LPAD(CAST(`transaction_id` + CAST(9223372036854775807 AS BIGINT) + CAST(1 AS BIGINT) AS STRING), 19, '0') ELSE '1' || LPAD(CAST(`transaction_id` AS STRING), 19, '0') END) || ' ' || (HEX(`country`)) AS f8
+FROM accepted
+WHERE `customer_id` IS NOT NULL
+)
+GROUP BY `customer_id`, tile_start;
+
+INSERT INTO `customer_activity__f5__values`
+SELECT
+  `customer_id`, tile_start, `value`,
+  COUNT(*) AS `count`, MAX(_ts) AS max_ts, MIN(_arrival) AS min_arrival, MAX(`_seq`) AS max_seq
+FROM (
+SELECT
+  `customer_id`,
+  `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
+  `terminal_id` AS `value`,
+  `event_time` AS _ts,
+  _arrival,
+  `_seq`
+FROM accepted
+WHERE `customer_id` IS NOT NULL
+)
+WHERE `value` IS NOT NULL
+GROUP BY `customer_id`, tile_start, `value`;
+
+INSERT INTO `customer_activity__f7__entries`
+SELECT
+  `customer_id`,
+  `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
+  `event_time` AS ts,
+  `transaction_id` AS id0,
+  `amount` AS `value`,
+  `_seq` AS seq
+FROM accepted
+WHERE `customer_id` IS NOT NULL AND `amount` IS NOT NULL;
+
+INSERT INTO `terminal_activity__tiles`
+SELECT
+  `terminal_id`,
+  tile_start,
+  COUNT(*) AS n,
+  MAX(_ts) AS max_ts,
+  MIN(_arrival) AS min_arrival,
+  SUM(_hash) AS set_hash,
+  MAX(`_seq`) AS max_seq,
+  COALESCE(SUM(f0), CAST(0 AS BIGINT)) AS f0,
+  COALESCE(SUM(f1), CAST(0 AS BIGINT)) AS f1,
+  COALESCE(SUM(f2), CAST(0 AS BIGINT)) AS f2,
+  MIN(f3) AS f3,
+  MAX(f4) AS f4,
+  MAX(f6) AS f6
+FROM (
+SELECT
+  `terminal_id`,
+  `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
+  `event_time` AS _ts,
+  _arrival,
+  `_seq`,
+  (((_identity * CAST(2611923443488327891 AS BIGINT)) + (_identity * CAST(2611923443488327891 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _hash,
+  CAST(1 AS BIGINT) AS f0,
+  `amount` AS f1,
+  CASE WHEN (NOT (`amount` IS NULL)) THEN CAST(1 AS BIGINT) ELSE CAST(NULL AS BIGINT) END AS f2,
+  `amount` AS f3,
+  `amount` AS f4,
+  CASE WHEN (NOT (`amount` IS NULL)) THEN `event_time` ELSE CAST(NULL AS BIGINT) END AS f6
+FROM accepted
+WHERE `terminal_id` IS NOT NULL
+)
+GROUP BY `terminal_id`, tile_start;
+
+INSERT INTO `terminal_activity__f5__values`
+SELECT
+  `terminal_id`, tile_start, `value`,
+  COUNT(*) AS `count`, MAX(_ts) AS max_ts, MIN(_arrival) AS min_arrival, MAX(`_seq`) AS max_seq
+FROM (
+SELECT
+  `terminal_id`,
+  `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
+  `customer_id` AS `value`,
+  `event_time` AS _ts,
+  _arrival,
+  `_seq`
+FROM accepted
+WHERE `terminal_id` IS NOT NULL
+)
+WHERE `value` IS NOT NULL
+GROUP BY `terminal_id`, tile_start, `value`;
+
+INSERT INTO `quarantine`
+SELECT _reason, _raw, `_seq`
+FROM judged
+WHERE _reason IS NOT NULL;
+
+INSERT INTO `late`
+SELECT _raw, `_seq`
+FROM judged
+WHERE _reason IS NULL AND _late;
+
+INSERT INTO `skipped`
+SELECT 'customer_activity', `_seq` FROM accepted WHERE NOT (`customer_id` IS NOT NULL)
+UNION ALL
+SELECT 'terminal_activity', `_seq` FROM accepted WHERE NOT (`terminal_id` IS NOT NULL)
+UNION ALL
+SELECT CAST(NULL AS STRING), `_seq` FROM accepted WHERE NOT ((`customer_id` IS NOT NULL) OR (`terminal_id` IS NOT NULL));
+
+INSERT INTO `fates`
+SELECT fate, COUNT(*) AS n
+FROM (SELECT CASE WHEN _reason IS NOT NULL THEN 'quarantined' WHEN _late THEN 'late' ELSE 'accepted' END AS fate FROM judged)
+GROUP BY fate;
+
+END;

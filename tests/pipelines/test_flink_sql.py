@@ -1,0 +1,57 @@
+"""The Flink SQL of the shipped set, and the parts that Python shares with it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unskew.feature_defs.fraud import fraud, transactions
+from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count
+from unskew.pipelines.backends.flink import compile_source, decode_ordered, identity_hash
+from unskew.pipelines.errors import DefinitionError
+from unskew.pipelines.planner import plan
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("source", ["transactions", "labels"])
+def test_the_sql_of_the_fraud_set_is_the_golden_one(source: str, request: pytest.FixtureRequest) -> None:
+    found = compile_source(plan(fraud), source, "/input", "/output").text
+    assert found == (GOLDEN / f"fraud_{source}.sql").read_text(encoding="utf-8"), request.node.name
+
+
+def test_the_hash_vectors_are_what_flink_gives() -> None:
+    assert identity_hash([-1, 1000], [1, 2]).tolist() == [-7155460054982586479, -4920539990951811529]
+
+
+def test_the_hash_depends_on_which_id_stands_at_which_time() -> None:
+    straight, crossed = identity_hash([1, 2], [10, 20]), identity_hash([1, 2], [20, 10])
+    assert np.add.reduce(straight) != np.add.reduce(crossed)
+    assert len(set(identity_hash([0] * 2000, list(range(2000))).tolist())) == 2000
+    assert len(set(identity_hash([0] * 2000, [str(each) for each in range(2000)]).tolist())) == 2000
+
+
+def test_an_ordered_text_is_read_back() -> None:
+    source = plan(fraud).source("transactions")
+    order = "09223372036854775807 10000000000000000001 44F09F9880"
+    assert decode_ordered(order, source, "string") == (-1, (1,), "D😀")
+    least = "00000000000000000000 00000000000000000000 00000000000000000005"
+    assert decode_ordered(least, source, "int") == (-(2**63), (-(2**63),), 5 - 2**63)
+
+
+def test_what_flink_cannot_do_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="did you mean `transactions`"):
+        compile_source(plan(fraud), "transaction", "/input", "/output")
+    fine = EventSource("fine", {"ts": Timestamp, "k": Int64, "x": Decimal(18, 7)}, event_time="ts")
+    view = FeatureView("v", Entity("k", "k"), fine, {"n": col("x").max().over("1h")})
+    with pytest.raises(DefinitionError, match="at most 6 digits"):
+        compile_source(plan(FeatureSet("s", [view])), "fine", "/input", "/output")
+
+
+def test_a_watched_folder_is_looked_at_each_second_and_no_id_means_no_deduplication() -> None:
+    source = EventSource("s", {"ts": Timestamp, "k": String}, event_time="ts")
+    compiled = plan(FeatureSet("set", [FeatureView("v", Entity("k", "k"), source, {"n": count().over("1h")})]))
+    text = compile_source(compiled, "s", "/input", "/output", watch=True).text
+    assert "'source.monitor-interval' = '1 s'" in text
+    assert "ROW_NUMBER" not in text
+    assert transactions.deduplicate
