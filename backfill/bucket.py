@@ -19,7 +19,8 @@ from unskew.backfill.kernels import (
     sliding_extreme,
     window_bounds,
 )
-from unskew.pipelines.aggregates import FeatureType, Finish, StateField, Values
+from unskew.pipelines.aggregates import Finish, StateField, Values
+from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import FeaturePlan, ViewPlan
 from unskew.pipelines.timegrid import Window
@@ -187,26 +188,3 @@ def replaced(whole: Values, rows: Ints, part: Values) -> Values:
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     entries = np.concatenate((whole.data, part.data))[np.repeat(starts, lengths) + within]
     return Values(entries, valid, offsets)
-
-
-ARROW = {"int": pa.int64(), "float": pa.float64(), "string": pa.string(), "bool": pa.bool_()}
-ARROW |= {"timestamp": pa.timestamp("ms", "UTC")}
-
-
-def to_arrow(values: Values, kind: FeatureType, strings: pa.Array | None) -> pa.Array:
-    """Return values as an Arrow array of the feature's type."""
-    if kind.repeated:
-        offsets = np.zeros(1, np.int64) if values.offsets is None else values.offsets
-        entries = cells(values.data, np.ones(len(values.data), np.bool_), kind, strings)
-        starts = pa.array(offsets.astype(np.int32), mask=np.append(np.diff(offsets) == 0, False))
-        return pa.ListArray.from_arrays(starts, entries)
-    return cells(values.data, values.valid, kind, strings)
-
-
-def cells(data: np.ndarray, valid: Bools, kind: FeatureType, strings: pa.Array | None) -> pa.Array:  # type: ignore[type-arg]
-    """Return a flat array; strings are looked up by their codes."""
-    if strings is not None:
-        return strings.take(pa.array(data.astype(np.int64), mask=~valid))
-    dtype = {"float": np.float64, "bool": np.bool_}.get(kind.kind, np.int64)
-    flat = pa.array(data.astype(dtype), mask=~valid)
-    return flat.cast(ARROW[kind.kind])

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from unskew.backfill.bucket import to_arrow
 from unskew.backfill.events import as_table, encoded, open_events, parquet_files
 from unskew.pipelines.aggregates import FeatureType, Values
+from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.beam import Flip, Job, expand
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.derived import evaluate

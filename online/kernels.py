@@ -1,0 +1,257 @@
+"""Compiled reads: states of windows out of packed records, many requests at once.
+
+Array shapes: R requests, Q pairs of a window and a field. `closed` and `open` hold records end to end as
+words; `at` (R,) tells where a request's record begins, -1 where it has none. `widths` are the columns of
+each section. The first section of an open record holds the versions of tiles (`pipelines/records.py`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+ADD, MIN, MAX, FIRST, LAST = range(5)
+# Columns of the first section of an open record; MAX_TS and the event's own TS stand elsewhere in its values.
+START, TS, MAX_TS, SEQ = 0, 2, 3, 7
+VALUE, COUNT, VALUE_TS, VALUE_MAX_TS = 1, 2, 3, 4
+# What a program's row holds for a pair; a section of -1: none.
+KIND, WINDOW, TEXT, CLOSED, OPEN = 0, 1, 2, 3, 7  # CLOSED and OPEN: section, column, column of validity, bit
+PROGRAM = 11
+HEAD_SEQ, AHEAD, BEHIND = range(3)
+NONE = -1
+
+
+@njit(cache=True, nogil=True)
+def section_at(words: Ints, at: int, widths: Ints, section: int) -> tuple[int, int]:
+    """Return where a section's columns begin and how many rows it has."""
+    if at < 0 or section < 0:
+        return 0, 0
+    base = at + 2 + len(widths)
+    for index in range(section):
+        base += words[at + 2 + index] * widths[index]
+    return base, words[at + 2 + section]
+
+
+@njit(cache=True, nogil=True)
+def first_from(words: Ints, base: int, n: int, start: int) -> int:
+    """Return the first row whose `start` is at least the given one."""
+    lo, hi = 0, n
+    while lo < hi:
+        middle = (lo + hi) // 2
+        if words[base + middle] < start:
+            lo = middle + 1
+        else:
+            hi = middle
+    return lo
+
+
+@njit(cache=True, nogil=True)
+def floor_to(ts: int, hop: int) -> int:
+    """Return the start of the tile that holds `ts`."""
+    return ts - ts % hop
+
+
+@njit(cache=True, nogil=True)
+def bounds(t: int, window: Ints) -> tuple[int, int]:
+    """Return tail (inclusive) and head (exclusive) of a window (size, hop, delay) at `t`."""
+    end = t - window[2]
+    return floor_to(end - window[0], window[1]), floor_to(end, window[1]) if window[2] else t
+
+
+@njit(cache=True, nogil=True)
+def head_version(words: Ints, base: int, n: int, head: int, t: int) -> tuple[int, bool, bool]:
+    """Choose the version of the tile that holds `t`: the newest whose largest event time is below `t`.
+
+    Returns
+    -------
+    tuple
+        Its row or -1; whether the tile is there but no version of it will do; whether one left out holds
+        another event before `t`.
+    """
+    chosen, left_out = NONE, False
+    lo, hi = first_from(words, base, n, head), first_from(words, base, n, head + 1)
+    for row in range(lo, hi):
+        if words[base + MAX_TS * n + row] < t:
+            chosen, left_out = row, False
+        elif words[base + TS * n + row] < t:
+            left_out = True
+    return chosen, hi > lo and chosen == NONE, left_out
+
+
+@njit(cache=True, nogil=True)
+def bit(words: Ints, base: int, n: int, row: int, column: int, place: int) -> bool:
+    """Return whether a field is not null in a tile."""
+    return (words[base + column * n + row] >> place) & 1 == 1
+
+
+@njit(cache=True, nogil=True)
+def merged(kind: int, known: bool, state: int, value: int) -> int:
+    """Merge the next tile's value into a state, tiles in the order of time."""
+    if kind == ADD:
+        return state + value
+    if not known or kind == LAST:
+        return value
+    if kind == MIN:
+        return min(state, value)
+    return max(state, value) if kind == MAX else state
+
+
+@njit(cache=True, nogil=True)
+def scalar_states(
+    closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
+    t: Ints, batch_end: int, hop: int, windows: Ints, program: Ints,
+) -> tuple[Ints, Bools, Ints, bool]:  # fmt: skip
+    """Return (R, Q) states and whether they are known, (R, 3) what was known of the head tile, and overflow.
+
+    The three columns of knowledge are the sequence of the head tile's version (-1: none), ahead, behind.
+    A text state of an open record is its place plus the number of the closed record's strings.
+    """
+    states, known = np.zeros((len(t), len(program)), np.int64), np.zeros((len(t), len(program)), np.bool_)
+    knowledge = np.zeros((len(t), 3), np.int64)
+    overflow = False
+    for r in range(len(t)):
+        base_o, n_o = section_at(opened, open_at[r], open_widths, 0)
+        head_tile = floor_to(t[r], hop)
+        chosen, ahead, behind = head_version(opened, base_o, n_o, head_tile, t[r])
+        knowledge[r, HEAD_SEQ] = opened[base_o + SEQ * n_o + chosen] if chosen != NONE else NONE
+        knowledge[r, AHEAD], knowledge[r, BEHIND] = ahead, behind
+        shift = closed[closed_at[r] + 1] if closed_at[r] >= 0 else 0
+        for q in range(len(program)):
+            step = program[q]
+            kind = step[KIND]
+            tail, head = bounds(t[r], windows[step[WINDOW]])
+            state, valid = 0, kind == ADD
+            base, n = section_at(closed, closed_at[r], closed_widths, step[CLOSED])
+            for row in range(first_from(closed, base, n, tail), first_from(closed, base, n, min(head, batch_end))):
+                if bit(closed, base, n, row, step[CLOSED + 2], step[CLOSED + 3]):
+                    value = closed[base + step[CLOSED + 1] * n + row]
+                    before = state
+                    state = merged(kind, valid, state, value)
+                    valid = True
+                    overflow |= kind == ADD and ((before ^ state) & (value ^ state)) < 0
+            lo = first_from(opened, base_o, n_o, max(tail, batch_end))
+            for row in range(lo, first_from(opened, base_o, n_o, head)):
+                start = opened[base_o + row]
+                newest = row + 1 == n_o or opened[base_o + row + 1] != start
+                if row != chosen if start == head_tile else not newest:
+                    continue
+                if bit(opened, base_o, n_o, row, step[OPEN + 2], step[OPEN + 3]):
+                    value = opened[base_o + step[OPEN + 1] * n_o + row] + (shift if step[TEXT] else 0)
+                    before = state
+                    state = merged(kind, valid, state, value)
+                    valid = True
+                    overflow |= kind == ADD and ((before ^ state) & (value ^ state)) < 0
+            states[r, q], known[r, q] = state, valid
+    return states, known, knowledge, overflow
+
+
+@njit(cache=True, nogil=True)
+def newest_values(
+    closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
+    t: Ints, batch_end: int, window: Ints, sections: Ints, text: bool, k: int,
+) -> tuple[Ints, Ints]:  # fmt: skip
+    """Return (R + 1,) offsets and the at most `k` newest values of each request, newest first.
+
+    Parameters
+    ----------
+    sections
+        (4,): section and column of the values, closed, then open.
+    """
+    offsets, found = np.zeros(len(t) + 1, np.int64), np.empty(len(t) * k, np.int64)
+    for r in range(len(t)):
+        tail, head = bounds(t[r], window)
+        shift = closed[closed_at[r] + 1] if text and closed_at[r] >= 0 else 0
+        at = offsets[r]
+        base, n = section_at(opened, open_at[r], open_widths, sections[2])
+        row = first_from(opened, base, n, head) - 1
+        lo = first_from(opened, base, n, max(tail, batch_end))
+        while row >= lo and at - offsets[r] < k:
+            if opened[base + n + row] < head:  # the entry's own event time
+                found[at] = opened[base + sections[3] * n + row] + shift
+                at += 1
+            row -= 1
+        base, n = section_at(closed, closed_at[r], closed_widths, sections[0])
+        row = first_from(closed, base, n, min(head, batch_end)) - 1
+        lo = first_from(closed, base, n, tail)
+        while row >= lo and at - offsets[r] < k:
+            found[at] = closed[base + sections[1] * n + row]
+            at += 1
+            row -= 1
+        offsets[r + 1] = at
+    return offsets, found[: offsets[-1]]
+
+
+@njit(cache=True, nogil=True)
+def distinct_values(
+    closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
+    t: Ints, batch_end: int, hop: int, window: Ints, sections: Ints, alias: Ints, alias_at: Ints,
+) -> tuple[Ints, Ints]:  # fmt: skip
+    """Return (R,) the number of different values, and (R, 2) whether rows of the head tile were ahead, behind.
+
+    Parameters
+    ----------
+    sections
+        (2,): section of the values, closed, then open.
+    alias, alias_at
+        For texts: what stands for each string of each open record, and where a request's begin; else empty.
+    """
+    counts, flags = np.zeros(len(t), np.int64), np.zeros((len(t), 2), np.int64)
+    for r in range(len(t)):
+        tail, head = bounds(t[r], window)
+        base_c, n_c = section_at(closed, closed_at[r], closed_widths, sections[0])
+        lo_c, hi_c = first_from(closed, base_c, n_c, tail), first_from(closed, base_c, n_c, min(head, batch_end))
+        base, n = section_at(opened, open_at[r], open_widths, sections[1])
+        lo, hi = first_from(opened, base, n, max(tail, batch_end)), first_from(opened, base, n, head)
+        values = np.empty(hi_c - lo_c + hi - lo, np.int64)
+        size = hi_c - lo_c
+        for index in range(size):
+            values[index] = closed[base_c + VALUE * n_c + lo_c + index]
+        head_tile = floor_to(t[r], hop)
+        row = lo
+        while row < hi:
+            start, value = opened[base + row], opened[base + VALUE * n + row]
+            chosen, left_out = NONE, False
+            while row < hi and opened[base + row] == start and opened[base + VALUE * n + row] == value:
+                if start != head_tile or opened[base + VALUE_MAX_TS * n + row] < t[r]:
+                    chosen, left_out = row, False
+                elif opened[base + VALUE_TS * n + row] < t[r]:
+                    left_out = True
+                row += 1
+            flags[r, 0] |= chosen == NONE
+            flags[r, 1] |= left_out
+            if chosen != NONE:
+                values[size] = alias[alias_at[r] + value] if len(alias_at) else value
+                size += 1
+        ordered = np.sort(values[:size])
+        for index in range(size):
+            counts[r] += index == 0 or ordered[index] != ordered[index - 1]
+    return counts, flags
+
+
+@njit(cache=True, nogil=True)
+def guarded(group: Ints, n: Ints, min_arrival: Ints) -> tuple[Bools, int]:
+    """Decide which versions stand: rows of a group in the order of their writes (design section 8).
+
+    One is applied if its count is at least the one before and its smallest arrival no later; the same
+    count again replaces it.
+
+    Returns
+    -------
+    tuple
+        (m,) rows that stay, and how many were rejected.
+    """
+    stays = np.ones(len(group), np.bool_)
+    rejected, last = 0, NONE
+    for row in range(len(group)):
+        if last == NONE or group[last] != group[row]:
+            last = row
+        elif n[row] >= n[last] and min_arrival[row] <= min_arrival[last]:
+            stays[last] = n[row] > n[last]
+            last = row
+        else:
+            stays[row] = False
+            rejected += 1
+    return stays, rejected

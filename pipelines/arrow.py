@@ -1,0 +1,36 @@
+"""Values as Arrow arrays of a feature's type."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from unskew.pipelines.aggregates import FeatureType, Values
+
+TYPES = {"int": pa.int64(), "float": pa.float64(), "string": pa.string(), "bool": pa.bool_()}
+TYPES |= {"timestamp": pa.timestamp("ms", "UTC")}
+
+
+def to_arrow(values: Values, kind: FeatureType, strings: pa.Array | None) -> pa.Array:
+    """Return values as an Arrow array of the feature's type.
+
+    Parameters
+    ----------
+    strings
+        What the codes of a text feature stand for, else None.
+    """
+    if kind.repeated:
+        offsets = np.zeros(1, np.int64) if values.offsets is None else values.offsets
+        entries = cells(values.data, np.ones(len(values.data), np.bool_), kind, strings)
+        starts = pa.array(offsets.astype(np.int32), mask=np.append(np.diff(offsets) == 0, False))
+        return pa.ListArray.from_arrays(starts, entries)
+    return cells(values.data, values.valid, kind, strings)
+
+
+def cells(data: NDArray[np.generic], valid: NDArray[np.bool_], kind: FeatureType, strings: pa.Array | None) -> pa.Array:
+    """Return a flat array; strings are looked up by their codes."""
+    if strings is not None:
+        return strings.take(pa.array(data.astype(np.int64), mask=~valid))
+    dtype = {"float": np.float64, "bool": np.bool_}.get(kind.kind, np.int64)
+    return pa.array(data.astype(dtype), mask=~valid).cast(TYPES[kind.kind])
