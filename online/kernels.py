@@ -84,7 +84,7 @@ def head_version(words: Ints, base: int, n: int, head: int, t: int) -> tuple[int
 @njit(cache=True, nogil=True)
 def bit(words: Ints, base: int, n: int, row: int, column: int, place: int) -> bool:
     """Return whether a field is not null in a tile."""
-    return (words[base + column * n + row] >> place) & 1 == 1
+    return bool((words[base + column * n + row] >> place) & 1)
 
 
 @njit(cache=True, nogil=True)

@@ -1,0 +1,253 @@
+"""The materialiser: the stream's rows into the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unskew.online.kernels import Ints
+from unskew.online.open_tiles import Vocabulary, merge
+from unskew.online.read import entity_key
+from unskew.online.store import BEGINNING, SqliteStore, ViewContent
+from unskew.online.stream import read_changelog
+from unskew.pipelines.backends.flink import Stream, decode_ordered, view_streams
+from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
+from unskew.pipelines.records import (
+    NO_STRING,
+    SCALARS,
+    Rows,
+    Section,
+    field_prints,
+    open_layout,
+    pack,
+    unpack,
+    validity,
+)
+
+VERSION_LIFE = 10_000  # ms that a version is kept after the next one (design section 8)
+EVENTS_PER_BATCH = 100_000
+Batch = Sequence[tuple[Stream, pa.Table]]
+
+
+@dataclass
+class Applied:
+    """What a materialiser has written: rows of the stream, and how many of them the guard rejected."""
+
+    rows: int = 0
+    rejected: int = 0
+    by_view: dict[str, int] = field(default_factory=dict)
+
+
+class Materialiser:
+    """Writes a source's stream into a store, under a job epoch.
+
+    Parameters
+    ----------
+    store
+        Where to.
+    plan, source
+        The set and the name of its source.
+    epoch
+        Name of the job; reads see it from now on.
+    version_life
+        How long a superseded version is kept, ms.
+    """
+
+    def __init__(
+        self, store: SqliteStore, plan: SetPlan, source: str, epoch: str, *, version_life: int = VERSION_LIFE
+    ) -> None:
+        self.store = store
+        self.source = plan.source(source)
+        self.views = [each for each in plan.views if each.source == source]
+        self.epoch = epoch
+        self.version_life = version_life
+        self.now = BEGINNING
+        self.applied = Applied()
+        texts = [self.source.column(each).type.kind == "string" for each in self.source.event_id]
+        self.layouts = {view.name: open_layout(view, texts) for view in self.views}
+        for view in self.views:
+            features = {each.name: each.fingerprint for each in view.features}
+            store.put_content("open", epoch, view.name, ViewContent(self.layouts[view.name], features))
+        store.start_epoch(source, epoch)
+
+    def apply(self, batches: Mapping[str, Batch]) -> None:
+        """Write rows of all views in one transaction.
+
+        Parameters
+        ----------
+        batches
+            For each view its streams' rows, as `read_changelog` gives them.
+        """
+        arrivals = [pc.max(rows["arrival"]).as_py() for batch in batches.values() for _, rows in batch if rows.num_rows]
+        self.now = max([self.now, *arrivals])
+        with self.store.transaction():
+            pointer = self.store.pointer(self.source.name)
+            batch_end = BEGINNING if pointer is None else pointer.batch_end
+            for view in self.views:
+                self.apply_view(view, batches[view.name], batch_end)
+
+    def apply_view(self, view: ViewPlan, batch: Batch, batch_end: int) -> None:
+        """Merge one view's rows into its open records."""
+        layout = self.layouts[view.name]
+        keys, owners = entities(view, [rows for _, rows in batch])
+        if not keys:
+            return
+        old, known = unpack(layout, self.store.open_records(self.epoch, view.name, keys))
+        incoming = [NewRows(view, self.source, section, batch, owners) for section in layout.sections]
+        words = Vocabulary(known, [text for each in incoming for text in each.texts()])
+        merged, rejected = merge(
+            layout,
+            [words.old_rows(*pair) for pair in zip(layout.sections, old, strict=True)],
+            [each.rows(words) for each in incoming],
+            entries_of={name: each.k for name, each in zip(field_prints(view), view.fields, strict=True)},
+            copies=not self.source.deduplicate,
+            superseded=self.now - self.version_life,
+            batch_end=batch_end,
+        )
+        records = pack(layout, merged, len(keys), words.strings)
+        self.store.put_open(self.epoch, view.name, zip(keys, records, strict=True))
+        self.store.add_rejected(self.epoch, view.name, rejected)
+        self.applied.rows += sum(rows.num_rows for _, rows in batch)
+        self.applied.rejected += rejected
+
+
+def entities(view: ViewPlan, tables: Sequence[pa.Table]) -> tuple[list[bytes], list[Ints]]:
+    """Return the store's keys of all entities in the tables, and for each table the (rows,) number of its entity."""
+    names = [each.name for each in view.keys]
+    together = pa.concat_tables([each.select(names) for each in tables])
+    codes = np.zeros(together.num_rows, np.int64)
+    for name in names:
+        own = together[name].combine_chunks().dictionary_encode()
+        own = own.combine_chunks() if isinstance(own, pa.ChunkedArray) else own
+        codes = codes * max(len(own.dictionary), 1) + own.indices.to_numpy(zero_copy_only=False)
+        _, codes = np.unique(codes, return_inverse=True)
+    _, first = np.unique(codes, return_index=True)
+    cells = together.take(pa.array(first)).to_pydict()
+    keys = [entity_key(each) for each in zip(*(cells[name] for name in names), strict=True)]
+    return keys, np.split(codes, np.cumsum([each.num_rows for each in tables])[:-1])
+
+
+class NewRows:
+    """The stream's rows for one section."""
+
+    def __init__(
+        self, view: ViewPlan, source: SourcePlan, section: Section, batch: Batch, owners: Sequence[Ints]
+    ) -> None:
+        self.section = section
+        prints = field_prints(view)
+        field = prints.index(section.field) if section.field else -1
+        at = next(i for i, (each, _) in enumerate(batch) if (each.kind, each.field) == (section.kind, field))
+        self.owner, self.table = owners[at], batch[at][1]
+        self.columns: dict[str, pa.ChunkedArray] = {"start": self.table["tile_start"]}
+        for name in section.columns:
+            if name in self.table.column_names:
+                self.columns[name] = self.table[name]
+        for index, name in enumerate(prints):
+            if section.kind == "tiles" and view.fields[index].kind in SCALARS:
+                column = self.table[f"f{index}"]
+                kind = view.fields[index].lift.type.kind
+                ordered = view.fields[index].kind in ("first", "last")
+                self.columns[name] = ordered_values(column, source, kind) if ordered else column
+
+    def texts(self) -> list[str]:
+        """Return the strings that the rows name."""
+        return [
+            text
+            for name in self.section.strings
+            for text in self.columns[name].unique().to_pylist()
+            if text is not None
+        ]
+
+    def rows(self, words: Vocabulary) -> Rows:
+        """Return the rows with strings as places, ascending by entity, else in the order of the stream."""
+        order = np.argsort(self.owner, kind="stable")
+        found = {name: self.column(name, words)[order] for name in self.columns}
+        scalars = [
+            self.columns[name].is_valid().to_numpy()[order]
+            for name in self.section.fields()
+            if self.section.kind == "tiles"
+        ]
+        return Rows(self.owner[order], {**found, **validity(scalars)})
+
+    def column(self, name: str, words: Vocabulary) -> Ints:
+        """Return one column as int64; null as 0, a null string or sequence as -1."""
+        column = self.columns[name]
+        if name in self.section.strings:
+            encoded = column.combine_chunks().dictionary_encode()
+            encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+            places = np.array([*(words.places[each] for each in encoded.dictionary.to_pylist()), NO_STRING], np.int64)
+            found: Ints = places[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)]
+            return found
+        null = -1 if name == "seq" else 0
+        whole: Ints = column.cast(pa.int64()).fill_null(null).to_numpy().astype(np.int64, copy=False)
+        return whole
+
+
+def ordered_values(column: pa.ChunkedArray, source: SourcePlan, kind: str) -> pa.ChunkedArray:
+    """Return the values of `first` and `last` fields."""
+    arrow = {"string": pa.string(), "bool": pa.bool_()}.get(kind, pa.int64())
+    cells = [None if each is None else decode_ordered(each, source, kind)[2] for each in column.to_pylist()]
+    return pa.chunked_array([pa.array(cells, arrow)])
+
+
+class Changelog:
+    """What a run of a source's job wrote, cut along the sequence.
+
+    Parameters
+    ----------
+    folder
+        The run's output.
+    """
+
+    def __init__(self, plan: SetPlan, source: str, folder: str | Path) -> None:
+        log = plan.source(source)
+        self.streams = {
+            view.name: [(each, read_changelog(folder, each)) for each in view_streams(view, log)]
+            for view in plan.views
+            if view.source == source
+        }
+        self.positions = {
+            each.name: np.maximum.accumulate(rows["seq"].fill_null(-1).to_numpy())
+            for batch in self.streams.values()
+            for each, rows in batch
+        }
+        self.taken = dict.fromkeys(self.positions, 0)
+
+    def until(self, position: int) -> dict[str, Batch]:
+        """Return the rows that were not taken yet, up to a sequence number, inclusive."""
+        found: dict[str, Batch] = {}
+        for view, batch in self.streams.items():
+            cut = []
+            for each, rows in batch:
+                end = int(np.searchsorted(self.positions[each.name], position, side="right"))
+                cut.append((each, rows.slice(self.taken[each.name], max(end - self.taken[each.name], 0))))
+                self.taken[each.name] = max(end, self.taken[each.name])
+            found[view] = cut
+        return found
+
+    def batches(self, events: int = EVENTS_PER_BATCH) -> Iterator[dict[str, Batch]]:
+        """Yield all rows in batches of about so many events."""
+        newest = max((int(each[-1]) for each in self.positions.values() if len(each)), default=-1)
+        for position in [*range(events, newest, events), newest]:
+            yield self.until(position)
+
+
+def materialise(store: SqliteStore, plan: SetPlan, source: str, folder: str | Path, epoch: str) -> Applied:
+    """Write a finished run of a source's job into the store.
+
+    Parameters
+    ----------
+    folder
+        Output of `run_stream`.
+    epoch
+        Name of the job.
+    """
+    materialiser = Materialiser(store, plan, source, epoch)
+    for batch in Changelog(plan, source, folder).batches():
+        materialiser.apply(batch)
+    return materialiser.applied

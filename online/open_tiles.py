@@ -1,0 +1,109 @@
+"""Open records and how rows of the stream merge into them: guarded, idempotent, with versions of the last seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from unskew.online.kernels import Bools, Ints, guarded
+from unskew.pipelines.records import NO_STRING, Layout, Rows, Section, ascending
+
+
+def merge(
+    layout: Layout, old: Sequence[Rows], new: Sequence[Rows], *, entries_of: Mapping[str, int],
+    copies: bool, superseded: int, batch_end: int,
+) -> tuple[list[Rows], int]:  # fmt: skip
+    """Merge the stream's rows into records.
+
+    Parameters
+    ----------
+    old, new
+        For each section the rows of the same records; new ones in the order in which the stream wrote them.
+    entries_of
+        k of each list field, by fingerprint.
+    copies
+        Whether the source counts every copy: then its entries are told apart by their sequence too.
+    superseded
+        Versions followed by one that arrived before this instant (ms) are dropped.
+    batch_end
+        Tiles that start before it are closed, and dropped here.
+
+    Returns
+    -------
+    tuple
+        The rows by section, and how many of the new ones the guard rejected.
+    """
+    found, rejected = [], 0
+    for section, before, after in zip(layout.sections, old, new, strict=True):
+        rows = open_rows(section, before, after, batch_end)
+        if section.kind == "entries":
+            found.append(merge_entries(section, rows, entries_of[section.field], copies, superseded))
+            continue
+        rows, refused = merge_versions(section, rows, superseded)
+        found.append(rows)
+        rejected += refused
+    return found, rejected
+
+
+def open_rows(section: Section, before: Rows, after: Rows, batch_end: int) -> Rows:
+    """Return old and new rows one after the other, without those of closed tiles."""
+    record = np.concatenate((before.record, after.record))
+    columns = {name: np.concatenate((before.columns[name], after.columns[name])) for name in section.columns}
+    return chosen(Rows(record, columns), columns["start"] >= batch_end)
+
+
+def chosen(rows: Rows, which: Ints | Bools) -> Rows:
+    """Return the given rows."""
+    return Rows(rows.record[which], {name: column[which] for name, column in rows.columns.items()})
+
+
+def groups(*columns: Ints) -> Ints:
+    """Return the number of each row's run of equal rows in sorted columns."""
+    new = np.zeros(len(columns[0]), np.bool_)
+    for each in columns:
+        new[1:] |= each[1:] != each[:-1]
+    return np.cumsum(new)
+
+
+def merge_versions(section: Section, rows: Rows, superseded: int) -> tuple[Rows, int]:
+    """Keep the newest version of each tile or value, and those that were the newest a moment ago."""
+    count = "count" if section.kind == "values" else "n"
+    keys = [rows.record, rows.columns["start"], *([rows.columns["value"]] if section.kind == "values" else [])]
+    rows = chosen(rows, np.lexsort(keys[::-1]))  # stable: within a key in the order of the writes
+    keys = [rows.record, rows.columns["start"], *([rows.columns["value"]] if section.kind == "values" else [])]
+    stays, rejected = guarded(groups(*keys), rows.columns[count], rows.columns["min_arrival"])
+    rows, group = chosen(rows, stays), groups(*(each[stays] for each in keys))
+    followed = np.zeros(len(group), np.bool_)
+    followed[:-1] = (group[:-1] == group[1:]) & (rows.columns["arrival"][1:] < superseded)
+    return chosen(rows, ~followed), rejected
+
+
+def merge_entries(section: Section, rows: Rows, k: int, copies: bool, superseded: int) -> Rows:
+    """Keep each tile's `k` largest entries, and those that were among them a moment ago; each entry once."""
+    ids = [name for name in section.columns if name.startswith("id")]
+    order = ["start", "ts", *ids, *(["value", "seq"] if copies else [])]
+    rows = chosen(rows, np.lexsort([*(rows.columns[name] for name in order[::-1]), rows.record]))
+    keys = groups(rows.record, *(rows.columns[name] for name in order))
+    first = np.ones(len(keys), np.bool_)
+    first[1:] = keys[1:] != keys[:-1]
+    rows = chosen(rows, first)
+    tile = groups(rows.record, rows.columns["start"])
+    settled = np.append(np.cumsum((rows.columns["arrival"] < superseded)[::-1])[::-1], 0)
+    last = np.searchsorted(tile, tile, side="right")
+    larger = settled[1:] - settled[last]  # settled entries of the tile that are larger
+    return chosen(rows, larger < k)
+
+
+class Vocabulary:
+    """Strings of old records and of new rows under common places, ascending."""
+
+    def __init__(self, old: Sequence[str], new: Sequence[str]) -> None:
+        self.strings = ascending([*old, *new])
+        self.places = {each: place for place, each in enumerate(self.strings)}
+        self.renumber = np.array([*(self.places[each] for each in old), NO_STRING], np.int64)
+
+    def old_rows(self, section: Section, rows: Rows) -> Rows:
+        """Return rows of old records under the common places."""
+        texts = {name: self.renumber[rows.columns[name]] for name in section.strings}
+        return Rows(rows.record, {**rows.columns, **texts})

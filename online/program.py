@@ -1,0 +1,123 @@
+"""How a view's features are read out of stored records: a table of numbers for the compiled kernels.
+
+A store may hold more fields than a reader asks for, in an order of its own: fields are found by their
+fingerprints in the layouts that the store keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from unskew.online.kernels import ADD, CLOSED, FIRST, KIND, LAST, MAX, MIN, NONE, OPEN, PROGRAM, TEXT, WINDOW, Ints
+from unskew.pipelines.errors import StoreError
+from unskew.pipelines.plan import FeaturePlan, ViewPlan
+from unskew.pipelines.records import BITS, SCALARS, Layout, Section, field_prints
+from unskew.pipelines.timegrid import Window
+
+KINDS = {"add": ADD, "min": MIN, "max": MAX, "first": FIRST, "last": LAST}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Scalar features that share a finish: (f,) features, and for each state field their columns of states."""
+
+    features: tuple[FeaturePlan, ...]
+    places: tuple[Ints, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A view's reads, compiled against the layouts of one generation and one epoch."""
+
+    view: ViewPlan
+    closed: Layout
+    opened: Layout
+
+    @cached_property
+    def widths(self) -> tuple[Ints, Ints]:
+        """Number of columns of each section, closed and open."""
+        return tuple(
+            np.array([len(each.columns) for each in side.sections], np.int64) for side in (self.closed, self.opened)
+        )  # type: ignore[return-value]
+
+    @cached_property
+    def windows(self) -> tuple[Window, ...]:
+        """The different windows."""
+        return tuple(dict.fromkeys(each.window for each in self.view.features))
+
+    @cached_property
+    def window_table(self) -> Ints:
+        """(w, 3) size, hop, delay, ms."""
+        return np.array([[each.size, each.hop, each.delay] for each in self.windows], np.int64).reshape(-1, 3)
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[Window, int], ...]:
+        """The pairs of a window and a scalar field that features need."""
+        pairs = ((each.window, index) for each in self.view.features for index in each.fields)
+        return tuple(dict.fromkeys(each for each in pairs if self.view.fields[each[1]].kind in SCALARS))
+
+    @cached_property
+    def table(self) -> Ints:
+        """(Q, PROGRAM) the kernel's instructions."""
+        out = np.full((len(self.pairs), PROGRAM), NONE, np.int64)
+        prints = field_prints(self.view)
+        for row, (window, index) in zip(out, self.pairs, strict=True):
+            field = self.view.fields[index]
+            row[KIND], row[WINDOW] = KINDS[field.kind], self.windows.index(window)
+            row[TEXT] = field.lift.type.kind == "string"
+            for at, layout, hop in ((CLOSED, self.closed, window.hop), (OPEN, self.opened, self.view.hop)):
+                if layout.sections:
+                    row[at : at + 4] = scalar_place(layout, hop, prints[index])
+        return out
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Scalar features by aggregate, parameters and units."""
+        found: dict[tuple[object, ...], list[FeaturePlan]] = {}
+        for each in self.view.features:
+            if all(self.view.fields[index].kind in SCALARS for index in each.fields):
+                found.setdefault(
+                    (each.aggregate, each.parameters, each.units, each.type, self.is_text(each)), []
+                ).append(each)
+        return tuple(
+            Group(tuple(same), tuple(self.places(same, nth) for nth in range(len(same[0].fields))))
+            for same in found.values()
+        )
+
+    def places(self, features: Sequence[FeaturePlan], nth: int) -> Ints:
+        """Return where each feature's nth state stands among the pairs."""
+        return np.array([self.pairs.index((each.window, each.fields[nth])) for each in features], np.int64)
+
+    def is_text(self, feature: FeaturePlan) -> bool:
+        """Return whether a feature's states are places of strings."""
+        return self.view.fields[feature.fields[0]].lift.type.kind == "string"
+
+    def sections(self, feature: FeaturePlan) -> tuple[int, int, int, int]:
+        """Return section and column of a list's or multiset's values, closed, then open."""
+        own = field_prints(self.view)[feature.fields[0]]
+        found: list[int] = []
+        for layout, hop in ((self.closed, feature.window.hop), (self.opened, self.view.hop)):
+            at = next((i for i, each in enumerate(layout.sections) if (each.field, each.hop) == (own, hop)), NONE)
+            found += [at, layout.sections[at].columns.index("value") if at != NONE else NONE]
+        return found[0], found[1], found[2], found[3]
+
+
+def scalar_place(layout: Layout, hop: int, own: str) -> tuple[int, int, int, int]:
+    """Return section, column, column of validity and bit of a scalar field on a grid."""
+    for index, section in enumerate(layout.sections):
+        if section.kind == "tiles" and section.hop == hop and own in section.columns:
+            return index, section.columns.index(own), *validity_place(section, own)
+    message = (
+        f"the store holds no tiles of {hop} ms with a field that is read; upload and stream the current definitions"
+    )
+    raise StoreError(message)
+
+
+def validity_place(section: Section, own: str) -> tuple[int, int]:
+    """Return the column and the bit that tell whether a field is null."""
+    order = section.fields().index(own)
+    return section.columns.index(f"valid{order // BITS}"), order % BITS
