@@ -1,0 +1,114 @@
+"""The online read over a store that took the stream's rows gives the oracle's values."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conformance.cases import EVERYTHING
+from tests.online.stream_rows import accepted, stream_rows
+from tests.strategies import World, worlds
+from unskew.online.materialise import Materialiser
+from unskew.online.read import FeatureReader
+from unskew.online.store import SqliteStore
+from unskew.pipelines import plan
+from unskew.pipelines.backends import oracle
+from unskew.pipelines.plan import ViewPlan
+
+PLAN = plan(EVERYTHING)
+FOREVER = 2**60
+
+
+def plain(value: Any) -> Any:
+    """Return instants as ms, and floats with their sign of zero."""
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return (value, math.copysign(1, value)) if isinstance(value, float) else value
+
+
+def of_tiles_read(
+    view: ViewPlan, kinds: set[str], events: Sequence[oracle.Event], lifts: Any, t: int
+) -> list[oracle.Event]:
+    """Return the events that the tiles read hold: of the tile of `t`, those before the first one at or after it."""
+    head = t // view.hop * view.hop
+    if kinds == {"list"}:
+        return list(events)
+    found, stopped = [], set()
+    for event in events:
+        if event.ts // view.hop * view.hop != head:
+            found.append(event)
+            continue
+        key = lifts(event) if kinds == {"multiset"} else None
+        if event.ts >= t:
+            stopped.add(key)
+        elif key not in stopped:
+            found.append(event)
+    return found
+
+
+def expected(view: ViewPlan, events: Sequence[oracle.Event], row: dict[str, Any]) -> dict[str, oracle.Result]:
+    own = [each for each in events if oracle.is_of(view, each, row)]
+    values = {}
+    for feature in view.features:
+        fields = [view.fields[each] for each in feature.fields]
+        taken = of_tiles_read(
+            view,
+            {each.kind for each in fields},
+            own,
+            lambda event, lift=fields[0].lift: oracle.lifted(lift, event.cells),
+            row["t"],
+        )
+        values[feature.name] = oracle.feature_value(view, feature, taken, row["t"])
+    return values
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(worlds(PLAN, max_size=40), st.data())
+def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: st.DataObject) -> None:
+    with SqliteStore(":memory:") as store:
+        writers = {
+            each.name: Materialiser(store, PLAN, each.name, "job", version_life=FOREVER) for each in PLAN.sources
+        }
+        cuts = {
+            each.name: sorted(data.draw(st.lists(st.integers(0, 40), max_size=3), label=each.name))
+            for each in PLAN.sources
+        }
+        events = {}
+        for source in PLAN.sources:
+            batches = stream_rows(PLAN, source.name, world.events[source.name])
+            bounds = [0, *cuts[source.name]]
+            for low, high in pairwise(bounds):
+                writers[source.name].apply(
+                    {
+                        view: [(each, rows.filter(between(rows, low, high))) for each, rows in batch]
+                        for view, batch in batches.items()
+                    }
+                )
+            events[source.name] = [
+                each for each in accepted(source, world.events[source.name]) if each.position < bounds[-1]
+            ]
+        reading = FeatureReader(PLAN, store).read(world.spine, [row["t"] for row in world.spine])
+        table = reading.table()
+    for number, row in enumerate(world.spine):
+        for view in PLAN.views:
+            wanted = expected(view, events[view.source], row)
+            for name, value in wanted.items():
+                cell = table[name].cast(table[name].type)[number]
+                assert plain(millis(cell)) == plain(value), (name, row)
+
+
+def between(rows: Any, low: int, high: int) -> Any:
+    return pc.and_(pc.greater_equal(rows["seq"], low), pc.less(rows["seq"], high))
+
+
+def millis(cell: Any) -> Any:
+    if pa.types.is_timestamp(cell.type):
+        return cell.cast(pa.int64()).as_py()
+    if pa.types.is_list(cell.type) and pa.types.is_timestamp(cell.type.value_type):
+        return cell.cast(pa.list_(pa.int64())).as_py()
+    return cell.as_py()
