@@ -74,7 +74,7 @@ def choose_probes(plan: SetPlan, logs: Mapping[str, Log], flips: list[Flip], cou
     positions = np.sort(rng.choice(later, min(POSITIONS, len(later), count), replace=False))
     at = np.sort(rng.choice(positions, count))
     kind = rng.integers(0, 4, count)
-    row = near_rows(rng, at, kind, len(seq))
+    row = sound_rows(logs, seq)[near_rows(rng, at, kind, len(seq))]
     now = np.maximum.accumulate(arrival)[at]
     happened = event_times(logs, seq)[row]
     t = instants(rng, plan, kind, now, happened)
@@ -93,6 +93,19 @@ def near_rows(rng: np.random.Generator, at: Ints, kind: Ints, rows: int) -> Ints
         rng.integers(0, rows, len(at)),
     ]
     found: Ints = np.clip(np.choose(kind, nearby), 0, rows - 1)
+    return found
+
+
+def sound_rows(logs: Mapping[str, Log], seq: Ints) -> Ints:
+    """Return for each row itself, or the last one before it (else the first after) that is not quarantined."""
+    sound = np.zeros(len(seq), np.bool_)
+    for log in logs.values():
+        sound[np.searchsorted(seq, log.seq)] = log.sound
+    places = np.flatnonzero(sound)
+    if not len(places):
+        message = f"all `{len(seq)}` events are quarantined; correct the events or the source's types"
+        raise InputError(message)
+    found: Ints = places[np.maximum(np.searchsorted(places, np.arange(len(seq)), side="right") - 1, 0)]
     return found
 
 
@@ -139,9 +152,9 @@ def cells_at(plan: SetPlan, logs: Mapping[str, Log], seq: Ints, rng: np.random.G
 
 def cells_of(name: str, owners: list[Log], seq: Ints, rng: np.random.Generator) -> pa.Array:
     """Return one column's cells at the given rows; a row of a source without the column takes a random row's."""
-    pieces = [each.table[name] for each in owners]
+    pieces = [each.table[name].filter(pa.array(each.sound)) for each in owners]
     column = pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks])
-    numbers = np.concatenate([each.seq for each in owners])
+    numbers = np.concatenate([each.seq[each.sound] for each in owners])
     order = np.argsort(numbers)
     at = np.minimum(np.searchsorted(numbers[order], seq), len(numbers) - 1)
     mine = numbers[order][at] == seq
