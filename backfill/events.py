@@ -203,11 +203,11 @@ def encoded_float(value: str, quantum: float) -> str:
     return f"CASE WHEN abs({steps}) < 1e30 THEN CAST({steps} AS HUGEINT) WHEN {finite(value)} IS NOT NULL THEN {2**100} END"
 
 
-def judged_sql(source: SourcePlan, schema: pa.Schema, first: int, table: str = "batch") -> str:
+def judged_sql(source: SourcePlan, schema: pa.Schema, first: int, sequence: str = "") -> str:
     """Return a query that encodes a batch and judges each row.
 
     Its columns are the source's, encoded (BIGINT, VARCHAR, BOOLEAN), and ``__reason`` (null for a sound
-    row), ``__arrival`` (ms), ``__late``, ``__position``.
+    row), ``__arrival`` (ms), ``__late``, ``__position``, ``__sequence``: the column of that name, or the position.
     """
     raw, wrong, outside, out = [], [], [], []
     for column in source.columns:
@@ -230,11 +230,13 @@ def judged_sql(source: SourcePlan, schema: pa.Schema, first: int, table: str = "
         f"WHEN {any_of(outside)} THEN 'out_of_range' WHEN {no_id} THEN 'null_event_id' "
         f"WHEN {ts} - {arrival} > {source.max_future_skew} THEN 'future' END"
     )
-    inner = f"SELECT {', '.join(raw)}, {any_of(wrong)} AS __wrong, row_number() OVER () - 1 + {first} AS __position FROM {table}"
+    position = f"row_number() OVER () - 1 + {first}"
+    number = DUCKDB.identifier(sequence) if sequence else position
+    inner = f"SELECT {', '.join(raw)}, {any_of(wrong)} AS __wrong, {position} AS __position, {number} AS __sequence FROM batch"
     judged = f"SELECT *, {reason} AS __reason, {arrival} AS __when FROM ({inner})"
     late = f"coalesce(__reason IS NULL AND __when - {ts} > {source.allowed_lateness}, FALSE)"
     sound = "CASE WHEN __reason IS NULL THEN CAST(__when AS BIGINT) END"
-    return f"SELECT {', '.join(out)}, __reason, {sound} AS __arrival, {late} AS __late, __position FROM ({judged})"
+    return f"SELECT {', '.join(out)}, __reason, {sound} AS __arrival, {late} AS __late, __position, __sequence FROM ({judged})"
 
 
 def any_of(conditions: list[str]) -> str:
@@ -243,10 +245,10 @@ def any_of(conditions: list[str]) -> str:
 
 
 @contextmanager
-def judge(source: SourcePlan, table: pa.Table, first: int) -> Iterator[duckdb.DuckDBPyConnection]:
+def judge(source: SourcePlan, table: pa.Table, first: int, sequence: str = "") -> Iterator[duckdb.DuckDBPyConnection]:
     """Encode and judge a table of raw rows: a connection with the table ``judged``."""
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1; SET TimeZone = 'UTC'")
         connection.register("batch", table)
-        connection.execute(f"CREATE TEMP TABLE judged AS {judged_sql(source, table.schema, first)}")
+        connection.execute(f"CREATE TEMP TABLE judged AS {judged_sql(source, table.schema, first, sequence)}")
         yield connection

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -19,7 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from unskew.backfill.events import as_table, encoded, open_events, parquet_files
 from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
-from unskew.pipelines.backends.beam import Flip, Job, expand
+from unskew.pipelines.backends.beam import AsOf, Flip, Job, expand
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.derived import evaluate
 from unskew.pipelines.errors import EngineError, InputError, nearest
@@ -37,10 +37,12 @@ def backfill(
     events: Any,
     spine: Any,
     *,
-    as_of: Literal["event_time", "arrival"] = "event_time",
+    as_of: AsOf = "event_time",
     lag: str | None = None,
     flips: Sequence[Flip] = (),
+    sequence: str = "",
     t: str = "t",
+    asof: str = "asof",
     output: str | Path | None = None,
     options: Sequence[str] = (),
 ) -> pa.Table:
@@ -57,13 +59,16 @@ def backfill(
         The rows to compute at, in the same forms: the key columns, `t`, the request's columns; others are kept.
     as_of
         ``event_time``: all events before the window's head. ``arrival``: those that serving could have
-        known at `t`.
+        known at `t`. ``position``: those that it could have known once it had read the log up to `asof`.
     lag
         With ``arrival``: from an event's arrival to its being served.
     flips
-        With ``arrival``: the uploads by which late events became known.
-    t
-        Column of the instant: a timestamp, or int64 ms.
+        The uploads by which late events became known; their `instant` is a position with ``position``.
+    sequence
+        With ``position``: int64 column of the events that numbers all sources' rows in order of arrival; by
+        default the position in the input.
+    t, asof
+        Columns of the spine: the instant, a timestamp or int64 ms; with ``position`` the last position known.
     output
         New folder for the training set and its manifest; written aside and renamed.
     options
@@ -82,24 +87,29 @@ def backfill(
         If the account of the rows read does not add up, or a sum could overflow.
     """
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
-    target = None if output is None else Path(output)
-    if target is not None and target.exists():
-        message = f"output `{target}` exists; name a new folder"
-        raise InputError(message)
+    target = None if output is None else new_output(output)
     table = read_spine(plan, spine, t)
     pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
-    parent = None if target is None else target.parent
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unskew-", dir=parent) as scratch:
-        job = Job(plan, scratch, as_of == "arrival", parse_duration(lag) if lag else 0, tuple(flips))
+    with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target and target.parent) as scratch:
+        job = Job(plan, scratch, as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence)
+        slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
         with Pipeline(options=PipelineOptions([*options])) as pipeline:
-            expand(pipeline, job, pieces, spine_slices(plan, table, t))
+            expand(pipeline, job, pieces, slices)
         result = with_derived(plan, table, read_blocks(plan, Path(scratch), table.num_rows))
         account = checked_account(Path(scratch), sum(each.rows() for each in pieces))
         if target is not None:
             publish(plan, result, account, Path(scratch), target)
     return result
+
+
+def new_output(output: str | Path) -> Path:
+    """Return the path of an output that does not exist yet, its parent made."""
+    target = Path(output)
+    if target.exists():
+        message = f"output `{target}` exists; name a new folder"
+        raise InputError(message)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def events_of(plan: SetPlan, events: Any, source: str) -> Any:
@@ -167,12 +177,16 @@ def encode_spine(plan: SetPlan, table: pa.Table, t: str) -> pa.Table:
         return connection.sql(f"SELECT {', '.join(columns)} FROM spine").to_arrow_table()
 
 
-def spine_slices(plan: SetPlan, table: pa.Table, t: str) -> list[pa.Table]:
-    """Return keys, instants and row numbers, in slices for the workers."""
+def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> list[pa.Table]:
+    """Return keys, instants, what is known and row numbers, in slices for the workers."""
+    if asof not in table.column_names:
+        message = f"column `{asof}` is missing in the spine; it is the last position that each row may know"
+        raise InputError(message)
     coded = encode_spine(plan, table, t)
     keys = list(dict.fromkeys(key.name for view in plan.views for key in view.keys))
     rows = pa.array(np.arange(table.num_rows, dtype=np.int64))
-    narrow = pa.table([*(coded[each] for each in keys), coded[t], rows], [*keys, "__t", "__row"])
+    known = coded[t] if asof == t else table[asof].cast(pa.int64())
+    narrow = pa.table([*(coded[each] for each in keys), coded[t], known, rows], [*keys, "__t", "__asof", "__row"])
     return [narrow.slice(start, ROWS_PER_SLICE) for start in range(0, max(table.num_rows, 1), ROWS_PER_SLICE)]
 
 

@@ -27,11 +27,11 @@ def same_cells(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
 def numbers(a: pa.Array, b: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return both arrays as int64 that are equal where the values are the same bits; null as anything."""
     if pa.types.is_floating(a.type):
-        return tuple(each.fill_null(0.0).to_numpy(zero_copy_only=False).view(np.int64) for each in (a, b))  # type: ignore[return-value]
+        return tuple(each.fill_null(0.0).to_numpy(zero_copy_only=False).view(np.int64) for each in (a, b))
     if pa.types.is_string(a.type):
         together = pa.concat_arrays([a, b]).dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
         return together[: len(a)].astype(np.int64), together[len(a) :].astype(np.int64)
-    return tuple(each.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False) for each in (a, b))  # type: ignore[return-value]
+    return tuple(each.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False) for each in (a, b))
 
 
 def same_lists(a: pa.ListArray, b: pa.ListArray) -> Bools:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from unskew.backfill.upload import batch_end
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.encoding import encode_row
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
 from unskew.validation.log import SEQUENCE, Log
-from unskew.validation.probes import Flip, batch_end
+from unskew.validation.probes import Flip
 
 Key = tuple[Any, ...]
 
@@ -52,7 +53,7 @@ class TilesRead:
     def view_features(self, view: ViewPlan, probe: Mapping[str, Any], flip: Flip) -> dict[str, oracle.Result]:
         """Return a view's features of a probe."""
         log, t = self.logs[view.source], probe["t"]
-        end = batch_end(log, flip.cut)
+        end = batch_end(log.source, flip.cut)
         own = self.events[view.name].get(tuple(probe[each.name] for each in view.keys), [])
         held = [each for each in own if in_tiles(each, end, flip.cut, probe["asof"])]
         found: dict[str, oracle.Result] = {}

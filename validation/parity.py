@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.training import backfill
+from unskew.backfill.upload import batch_end
 from unskew.pipelines.backends.beam import Flip as KnownFlip
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
@@ -24,7 +25,7 @@ from unskew.pipelines.planner import plan as compile_plan
 from unskew.validation.compare import Bools, same_cells
 from unskew.validation.explain import TilesRead, same_value
 from unskew.validation.log import SEQUENCE, Log, read_logs
-from unskew.validation.probes import Flip, batch_end, choose_probes, plan_uploads
+from unskew.validation.probes import Flip, choose_probes, plan_uploads
 from unskew.validation.served import Progress, replay, run_engines
 
 PROBES = 10_000
@@ -161,7 +162,7 @@ def backfills(
     """Return features over all events, over those known at each probe, and over those known had none been in flight."""
     events = {name: each.table for name, each in logs.items()}
     known = [
-        KnownFlip(each.cut, batch_end(log, each.cut), each.position, name)
+        KnownFlip(each.cut, batch_end(log.source, each.cut), each.position, name)
         for name, log in logs.items()
         for each in flips
     ]

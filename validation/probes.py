@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from unskew.backfill.upload import batch_end
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
@@ -46,11 +47,6 @@ def together(logs: Mapping[str, Log]) -> tuple[Ints, Ints]:
     return np.concatenate([each.arrival for each in logs.values()])[order], seq[order]
 
 
-def batch_end(log: Log, cut: int) -> int:
-    """Return where the closed tiles of an upload end, ms (design section 8)."""
-    return (cut - log.source.allowed_lateness) // DAY * DAY
-
-
 def choose_probes(plan: SetPlan, logs: Mapping[str, Log], flips: list[Flip], count: int, seed: int) -> pa.Table:
     """Choose `count` probes after the first upload.
 
@@ -79,7 +75,7 @@ def choose_probes(plan: SetPlan, logs: Mapping[str, Log], flips: list[Flip], cou
     happened = event_times(logs, seq)[row]
     t = instants(rng, plan, kind, now, happened)
     newest = np.searchsorted([each.position for each in flips], seq[at], side="right") - 1
-    ends = np.array([max(batch_end(log, each.cut) for log in logs.values()) for each in flips])
+    ends = np.array([max(batch_end(log.source, each.cut) for log in logs.values()) for each in flips])
     columns = {"t": pa.array(np.maximum(t, ends[newest])), "asof": pa.array(seq[at])}
     return pa.table({**cells_at(plan, logs, seq[row], rng), **columns})
 

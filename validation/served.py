@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from unskew.backfill.upload import upload
+from unskew.backfill.upload import batch_end, upload
 from unskew.online.materialise import Changelog, Materialiser
 from unskew.online.read import FeatureReader, Reading
 from unskew.online.store import SqliteStore
@@ -19,7 +19,7 @@ from unskew.online.upload import load_upload
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
 from unskew.validation.log import Log, write_lines
-from unskew.validation.probes import Flip, batch_end
+from unskew.validation.probes import Flip
 
 VERSION_LIFE = 365 * DAY  # ms; a replayed log has no clock, so versions are kept as long as tiles are open
 Progress = Callable[[str], None]
@@ -46,7 +46,7 @@ def run_engines(
         lines = folder / f"{name}-lines"
         lines.mkdir()
         write_lines(log, lines / "000000000000.jsonl")
-        run_stream(plan, name, lines, stream_folder(folder, name), since=batch_end(log, flips[0].cut))
+        run_stream(plan, name, lines, stream_folder(folder, name), since=batch_end(log.source, flips[0].cut))
 
 
 def upload_folder(folder: Path, number: int) -> Path:

@@ -7,9 +7,9 @@ every transform is a module-level function of picklable arguments.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import apache_beam as beam
 import duckdb
@@ -25,15 +25,27 @@ from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 NEVER = 2**63 - 1
 ROWS_PER_OUTPUT = 1 << 20
 ORDERED = ("first", "last", "list")
+AsOf = Literal["event_time", "arrival", "position"]
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An upload that went live: what it holds (``arrival < cut``, ``ts < batch_end``) and when, ms."""
+    """An upload that went live: what it holds (``arrival < cut``, ``ts < batch_end``), and from when on.
+
+    Parameters
+    ----------
+    cut, batch_end
+        Instants, ms.
+    instant
+        When reads began to see it: ms, or a position where knowledge is counted in positions.
+    source
+        Whose events it holds; of every source where empty.
+    """
 
     cut: int
     batch_end: int
     instant: int
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,31 +54,40 @@ class Job:
 
     Parameters
     ----------
-    as_of_arrival
-        Whether an event counts only from when serving could have known it.
+    as_of
+        ``event_time``: an event counts wherever it is in a window; else only from when serving could have
+        known it: an instant (``arrival``), or a number of the log's order (``position``).
     lag
         From arrival to servable, ms.
     flips
         Uploads, by which late events became known.
+    sequence
+        Column of the position; empty for the order of the input.
+    ends
+        Of an upload: (cut, batch_end) of each source, ms; it holds ``arrival < cut`` and ``ts < batch_end``.
     partitions
         Number of buckets for each view.
     """
 
     plan: SetPlan
     output: str
-    as_of_arrival: bool = False
+    as_of: AsOf = "event_time"
     lag: int = 0
     flips: tuple[Flip, ...] = ()
+    sequence: str = ""
+    ends: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     partitions: int = 8
 
-    def known_sql(self) -> str:
-        """Return the instant from which on an event counts."""
+    def known_sql(self, source: SourcePlan) -> str:
+        """Return the instant or position from which on an event counts."""
         flips = [
             f"CASE WHEN __arrival < {each.cut} AND __ts < {each.batch_end} THEN {each.instant} END"
             for each in self.flips
+            if each.source in ("", source.name)
         ]
         first = f"coalesce(least({', '.join(flips)}), {NEVER})" if flips else str(NEVER)
-        return f"CAST(CASE WHEN __late THEN {first} ELSE __arrival + {self.lag} END AS BIGINT)"
+        at_once = f"__arrival + {self.lag}" if self.as_of == "arrival" else "__sequence"
+        return f"CAST(CASE WHEN __late THEN {first} ELSE {at_once} END AS BIGINT)"
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -111,9 +132,11 @@ class JudgeEvents(beam.DoFn):  # type: ignore[misc]
         """Judge one piece and hand out its rows."""
         source = self.job.plan.source(piece.source)
         views = [each for each in self.job.plan.views if each.source == source.name]
-        table = piece.read([each.name for each in source.columns])
-        with judge(source, table, piece.first) as connection:
-            yield beam.pvalue.TaggedOutput("account", (source.name, account_of(connection, views)))
+        sequence = [self.job.sequence] if self.job.sequence else []
+        table = piece.read([*(each.name for each in source.columns), *sequence])
+        with judge(source, table, piece.first, self.job.sequence) as connection:
+            later = drop_later(connection, source, *self.job.ends[source.name]) if self.job.ends else {}
+            yield beam.pvalue.TaggedOutput("account", (source.name, account_of(connection, views) | later))
             if source.deduplicate:
                 for part, rows in split(
                     connection, identity_sql(source, views, self.job.partitions), self.job.partitions
@@ -122,6 +145,13 @@ class JudgeEvents(beam.DoFn):  # type: ignore[misc]
             for view in views:
                 for part, rows in split(connection, projection_sql(self.job, source, view), self.job.partitions):
                     yield (view.name, part), rows
+
+
+def drop_later(connection: duckdb.DuckDBPyConnection, source: SourcePlan, cut: int, batch_end: int) -> dict[str, int]:
+    """Drop the rows that an upload leaves to the stream or to the next upload, and count them."""
+    later = f"__reason IS NULL AND (__arrival >= {cut} OR {DUCKDB.identifier(source.event_time)} >= {batch_end})"
+    ((dropped,),) = connection.execute(f"DELETE FROM judged WHERE {later}").fetchall()
+    return {"later": int(dropped)} if dropped else {}
 
 
 def taken_sql(views: Sequence[ViewPlan]) -> str:
@@ -151,7 +181,7 @@ def projection_sql(job: Job, source: SourcePlan, view: ViewPlan) -> str:
     keys = key_columns(view)
     ids = [f"{DUCKDB.identifier(each)} AS __i{index}" for index, each in enumerate(source.event_id)]
     lifts = [f"{render(each.lift, DUCKDB)} AS __f{index}" for index, each in enumerate(view.fields)]
-    known = [f"{job.known_sql()} AS __known"] if job.as_of_arrival else []
+    known = [] if job.as_of == "event_time" else [f"{job.known_sql(source)} AS __known"]
     columns = [f"{key} AS __k{index}" for index, key in enumerate(keys)]
     present = " AND ".join(f"{key} IS NOT NULL" for key in keys)
     ts = DUCKDB.identifier(source.event_time)
@@ -197,7 +227,7 @@ class PartitionSpine(beam.DoFn):  # type: ignore[misc]
                 keys = key_columns(view)
                 columns = ", ".join(f"{key} AS __k{index}" for index, key in enumerate(keys))
                 part = f"coalesce(hash({', '.join(keys)}) % {self.job.partitions}, 0)"
-                query = f"SELECT {columns}, __t, __row, {part} AS __part FROM spine"
+                query = f"SELECT {columns}, __t, __asof, __row, {part} AS __part FROM spine"
                 for bucket, found in split(connection, query, self.job.partitions):
                     yield (view.name, bucket), found
 
@@ -247,7 +277,7 @@ def compute_bucket(
         )
         matched = " AND ".join(f"e.{key} IS NOT DISTINCT FROM s.{key}" for key in keys)
         asked = connection.sql(
-            f"SELECT __entity, __t, __row FROM spine_rows s JOIN entities e ON {matched} ORDER BY 1, 2, 3"
+            f"SELECT __entity, __t, __asof, __row FROM spine_rows s JOIN entities e ON {matched} ORDER BY 1, 2, 3"
         ).to_arrow_table()
         sorted_events = None
         if events is not None:
@@ -261,8 +291,7 @@ def compute_bucket(
                 f"WHERE __position NOT IN (SELECT position FROM gone) ORDER BY {order}"
             )
             sorted_events = connection.sql(query).to_arrow_table()
-    t = numbers(asked["__t"])
-    rows = Spine(numbers(asked["__entity"]), t, t)
+    rows = Spine(numbers(asked["__entity"]), numbers(asked["__t"]), numbers(asked["__asof"]))
     return numbers(asked["__row"]), bucket_features(view, bucket_events(view, source, sorted_events), rows)
 
 
@@ -348,12 +377,7 @@ def merged(accounts: Iterable[tuple[str, dict[str, int]]]) -> dict[str, dict[str
 
 def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[pa.Table]) -> None:
     """Build the pipeline: features to Parquet blocks, the account to ``account.json``, both in `job.output`."""
-    judged = (
-        pipeline | "pieces" >> beam.Create(list(pieces))
-        | "spread pieces" >> beam.Reshuffle()
-        | "judge" >> beam.ParDo(JudgeEvents(job)).with_outputs("identity", "account", main="rows")
-    )  # fmt: skip
-    dropped = judged.identity | "identities" >> beam.GroupByKey() | "losers" >> beam.FlatMap(losers)
+    judged, dropped = judged_pieces(pipeline, job, pieces)
     asked = pipeline | "spine" >> beam.Create(list(spine)) | "partition spine" >> beam.ParDo(PartitionSpine(job))
     blocks = (
         {"events": judged.rows, "spine": asked}
@@ -362,10 +386,25 @@ def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[pa.
         | "by row" >> beam.GroupByKey()
         | "write" >> beam.ParDo(WriteBlock(job))
     )
+    accounted(judged, dropped, job)
+    del blocks
+
+
+def judged_pieces(pipeline: Any, job: Job, pieces: Sequence[Piece]) -> tuple[Any, Any]:
+    """Return the judged rows with their account, and the copies to drop."""
+    judged = (
+        pipeline | "pieces" >> beam.Create(list(pieces))
+        | "spread pieces" >> beam.Reshuffle()
+        | "judge" >> beam.ParDo(JudgeEvents(job)).with_outputs("identity", "account", main="rows")
+    )  # fmt: skip
+    return judged, judged.identity | "identities" >> beam.GroupByKey() | "losers" >> beam.FlatMap(losers)
+
+
+def accounted(judged: Any, dropped: Any, job: Job) -> None:
+    """Write the account of all rows that were read."""
     changes = dropped | "changes" >> beam.Map(lambda each: (each[0], each[2]))
     account = (judged.account, changes) | beam.Flatten() | beam.combiners.ToList() | "account" >> beam.Map(merged)
     account | "write account" >> beam.Map(write_account, job.output)
-    del blocks
 
 
 def write_account(account: dict[str, dict[str, int]], output: str) -> None:

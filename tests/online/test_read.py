@@ -1,27 +1,32 @@
 """The online read over a store that took the stream's rows gives the oracle's values."""
 
 import math
+import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.cases import EVERYTHING
+from tests.conformance.test_batch import table
 from tests.online.stream_rows import accepted, stream_rows
 from tests.strategies import World, worlds
+from unskew.backfill.upload import upload
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
 from unskew.online.store import SqliteStore
+from unskew.online.upload import load_upload
 from unskew.pipelines import plan
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.plan import ViewPlan
 
 PLAN = plan(EVERYTHING)
-FOREVER = 2**60
+FOREVER, DAY = 2**60, 86_400_000
 
 
 def plain(value: Any) -> Any:
@@ -93,13 +98,42 @@ def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: s
                 each for each in accepted(source, world.events[source.name]) if each.position < bounds[-1]
             ]
         reading = FeatureReader(PLAN, store).read(world.spine, [row["t"] for row in world.spine])
-        table = reading.table()
+        found = reading.table()
     for number, row in enumerate(world.spine):
         for view in PLAN.views:
             wanted = expected(view, events[view.source], row)
             for name, value in wanted.items():
-                cell = table[name].cast(table[name].type)[number]
-                assert plain(millis(cell)) == plain(value), (name, row)
+                assert plain(millis(found[name][number])) == plain(value), (name, row)
+
+
+@settings(
+    max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+)
+@given(worlds(PLAN, max_size=60), st.integers(0, 2))
+def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, days: int) -> None:
+    end = min(row["t"] for row in world.spine) // DAY * DAY - days * DAY
+    cut = end + DAY + 5_000  # the sources allow a day of lateness
+    with tempfile.TemporaryDirectory() as folder, SqliteStore(":memory:") as store:
+        tables = {each.name: table(each.columns, world.events[each.name]) for each in PLAN.sources}
+        manifest = upload(PLAN, tables, output=Path(folder) / "upload", cut=cut)
+        assert {each["batch_end"] for each in manifest["sources"].values()} == {end}
+        load_upload(store, PLAN, Path(folder) / "upload", cut)
+        events = {}
+        for source in PLAN.sources:
+            writer = Materialiser(store, PLAN, source.name, "job", version_life=FOREVER)
+            writer.apply(stream_rows(PLAN, source.name, world.events[source.name], end))
+            examined = [oracle.examine(source, *pair) for pair in enumerate(world.events[source.name])]
+            firsts = oracle.first_copies(source, examined)
+            events[source.name] = [
+                firsts[each]
+                for each in sorted(firsts)
+                if (firsts[each].arrival < cut if firsts[each].ts < end else not firsts[each].late)
+            ]
+        found = FeatureReader(PLAN, store).read(world.spine, [row["t"] for row in world.spine]).table()
+    for number, row in enumerate(world.spine):
+        for view in PLAN.views:
+            for name, value in expected(view, events[view.source], row).items():
+                assert plain(millis(found[name][number])) == plain(value), (name, row)
 
 
 def between(rows: Any, low: int, high: int) -> Any:

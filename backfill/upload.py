@@ -1,0 +1,106 @@
+"""Uploads: the closed tiles of an archive, for the online store."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from apache_beam import Pipeline
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from unskew.backfill.events import Piece, judge, open_events
+from unskew.backfill.training import checked_account, events_of, new_output
+from unskew.pipelines.backends.beam import Job
+from unskew.pipelines.backends.beam_upload import expand_upload
+from unskew.pipelines.errors import InputError
+from unskew.pipelines.language import FeatureSet
+from unskew.pipelines.plan import SetPlan, SourcePlan
+from unskew.pipelines.planner import plan as compile_plan
+from unskew.pipelines.timegrid import DAY, MINUTE, floor_hop
+
+CLOCK_SLACK = MINUTE  # how far the clocks of what writes the archive may be apart (design section 8)
+
+
+def upload(
+    feature_set: FeatureSet | SetPlan,
+    events: Any,
+    *,
+    output: str | Path,
+    cut: int | None = None,
+    options: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Pack the closed tiles of an archive.
+
+    Parameters
+    ----------
+    feature_set
+        Definitions, or their plan.
+    events
+        The archive, as `backfill` takes events.
+    output
+        New folder: for each view a folder of Parquet files with the key columns and ``record``, and
+        ``manifest.json``; written aside and renamed.
+    cut
+        Instant (ms) up to which the archive is complete by arrival, of every source; by default each source's
+        largest arrival less a minute.
+    options
+        Flags of Beam, such as ``--runner=...``.
+
+    Returns
+    -------
+    dict
+        The manifest: the set, fingerprints of views and features, cut and ``batch_end`` of each source, the account.
+
+    Raises
+    ------
+    InputError
+        If events cannot be used as given, or the output exists.
+    EngineError
+        If the account of the rows read does not add up, or a sum could overflow.
+    """
+    plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
+    target = new_output(output)
+    pieces = {each.name: open_events(each, events_of(plan, events, each.name)) for each in plan.sources}
+    cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
+    ends = {each.name: (cuts[each.name], batch_end(each, cuts[each.name])) for each in plan.sources}
+    with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target.parent) as scratch:
+        folder = Path(scratch) / "upload"
+        for view in plan.views:
+            (folder / view.name).mkdir(parents=True)
+        read = [each for own in pieces.values() for each in own]
+        with Pipeline(options=PipelineOptions([*options])) as pipeline:
+            expand_upload(pipeline, Job(plan, str(folder), ends=ends), read)
+        account = checked_account(folder, sum(each.rows() for each in read))
+        (folder / "account.json").unlink()
+        manifest = {
+            "set": plan.name,
+            "fingerprints": plan.fingerprints(),
+            "views": {each.name: each.fingerprint for each in plan.views},
+            "sources": {name: {"cut": at, "batch_end": end} for name, (at, end) in ends.items()},
+            "account": account,
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        folder.rename(target)
+    return manifest
+
+
+def batch_end(source: SourcePlan, cut: int) -> int:
+    """Return where closed tiles end, ms: nothing that the stream applies after `cut` can belong before it."""
+    return floor_hop(cut - source.allowed_lateness, DAY)
+
+
+def default_cut(source: SourcePlan, pieces: Sequence[Piece]) -> int:
+    """Return the largest arrival in the archive less the slack of clocks, ms."""
+    newest = []
+    for piece in pieces:
+        with judge(source, piece.read([each.name for each in source.columns]), piece.first) as connection:
+            newest += [
+                row[0] for row in connection.sql("SELECT max(__arrival) FROM judged").fetchall() if row[0] is not None
+            ]
+    if not newest:
+        message = f"source `{source.name}` has no sound event; give an archive with events, or a cut"
+        raise InputError(message)
+    return int(max(newest)) - CLOCK_SLACK
