@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from unskew.backfill.upload import batch_end
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.encoding import encode_row
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
+from unskew.validation.diagnose import Case, diagnose
 from unskew.validation.log import SEQUENCE, Log
 from unskew.validation.probes import Flip
 
@@ -41,48 +44,56 @@ class TilesRead:
     def features(self, row: int) -> dict[str, oracle.Result]:
         """Return all features of a probe, derived ones included."""
         probe = self.rows[row]
-        flip = max(each for each in range(len(self.flips)) if self.flips[each].position <= probe["asof"])
-        values: dict[str, oracle.Result] = {}
-        for view in self.plan.views:
-            values |= self.view_features(view, probe, self.flips[flip])
+        values = {each.name: self.case(row, view, each) for view in self.plan.views for each in view.features}
+        found = {name: case.value(case.held) for name, case in values.items()}
         request = encode_row({each.name: each for each in self.plan.request}, probe)
-        return values | {
-            each.name: oracle.derived_value(each.expression, values, request) for each in self.plan.derived
-        }
+        return found | {each.name: oracle.derived_value(each.expression, found, request) for each in self.plan.derived}
 
-    def view_features(self, view: ViewPlan, probe: Mapping[str, Any], flip: Flip) -> dict[str, oracle.Result]:
-        """Return a view's features of a probe."""
-        log, t = self.logs[view.source], probe["t"]
-        end = batch_end(log.source, flip.cut)
+    def case(self, row: int, view: ViewPlan, feature: FeaturePlan) -> Case:
+        """Return one cell with the events that its tiles held, and those that broken rules would add."""
+        probe = self.rows[row]
+        t, asof, log = probe["t"], probe["asof"], self.logs[view.source]
         own = self.events[view.name].get(tuple(probe[each.name] for each in view.keys), [])
-        held = [each for each in own if in_tiles(each, end, flip.cut, probe["asof"])]
-        found: dict[str, oracle.Result] = {}
-        for each in view.features:
-            found[each.name] = oracle.feature_value(view, each, self.of_head(view, each, held, t, end), t)
-        return found
+        newest = max(each for each in range(len(self.flips)) if self.flips[each].position <= asof)
+        ends = [(batch_end(log.source, each.cut), each.cut) for each in self.flips[: newest + 1]]
+        firsts = [each.event for each in own if each.first]
+        held = [each for each in firsts if in_tiles(each, *ends[-1], asof)]
+        stale = [each for each in firsts if in_tiles(each, *ends[max(newest - 1, 0)], asof)]
+        late = [each for each in firsts if each.position <= asof]
+        copies = [each.event for each in own if in_tiles(each.event, *ends[-1], asof)]
+        return Case(
+            view, feature, t, *(of_head(view, feature, each, t, ends[-1][0]) for each in (held, copies, late, stale))
+        )
 
-    def of_head(
-        self, view: ViewPlan, feature: FeaturePlan, held: list[oracle.Event], t: int, end: int
-    ) -> list[oracle.Event]:
-        """Leave out what the chosen version of the head tile lacks: from the first event at or after `t` on.
+    def cause(self, row: int, name: str, served: Any) -> str:
+        """Return the defect behind a served cell."""
+        for view in self.plan.views:
+            for each in view.features:
+                if each.name == name:
+                    return diagnose(self.case(row, view, each), served, same_value)
+        return "engine"
 
-        Rows of lists carry their own event time, so they lack nothing; rows of multisets are versioned by value.
-        """
-        field = view.fields[feature.fields[0]]
-        start = t - t % view.hop
-        if field.kind == "list":
-            return held
-        found, stopped = [], set()
-        for each in held:
-            if each.ts < end or not start <= each.ts < start + view.hop:
-                found.append(each)
-                continue
-            row = oracle.lifted(field.lift, each.cells) if field.kind == "multiset" else None
-            if each.ts >= t:
-                stopped.add(row)
-            if row not in stopped:
-                found.append(each)
-        return found
+
+def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], t: int, end: int) -> list[oracle.Event]:
+    """Leave out what the chosen version of the head tile lacks: from the first event at or after `t` on.
+
+    Rows of lists carry their own event time, so they lack nothing; rows of multisets are versioned by value.
+    """
+    field = view.fields[feature.fields[0]]
+    start = t - t % view.hop
+    if field.kind == "list":
+        return list(held)
+    found, stopped = [], set()
+    for each in held:
+        if each.ts < end or not start <= each.ts < start + view.hop:
+            found.append(each)
+            continue
+        row = oracle.lifted(field.lift, each.cells) if field.kind == "multiset" else None
+        if each.ts >= t:
+            stopped.add(row)
+        if row not in stopped:
+            found.append(each)
+    return found
 
 
 def in_tiles(event: oracle.Event, end: int, cut: int, asof: int) -> bool:
@@ -92,28 +103,38 @@ def in_tiles(event: oracle.Event, end: int, cut: int, asof: int) -> bool:
     return not event.late and event.position <= asof
 
 
-def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, list[oracle.Event]]:
-    """Return the first copies of the events of the probes' entities, by entity, in order of arrival."""
+class Copy(NamedTuple):
+    """An event, and whether it is the first copy of its identity."""
+
+    event: oracle.Event
+    first: bool
+
+
+def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, list[Copy]]:
+    """Return the sound events of the probes' entities, by entity, in order of arrival."""
     keys = [each.name for each in view.keys]
     wanted = {tuple(cells) for cells in zip(*(probes[name].to_pylist() for name in keys), strict=True)}
     mask = np.ones(log.table.num_rows, np.bool_)
     for index, name in enumerate(keys):
-        values = pa.array(list({each[index] for each in wanted}), log.table.schema.field(name).type)
-        mask &= pa.compute.is_in(log.table[name], value_set=values).to_numpy(zero_copy_only=False)
-    table = log.table.filter(pa.array(mask))
-    found: dict[Key, list[oracle.Event]] = defaultdict(list)
-    for event in first_copies(log.source, oracle_rows(log.source, table)):
-        key = tuple(event.cells[name] for name in keys)
-        if key in wanted:
-            found[key].append(event)
+        mask &= member(log.table[name], [each[index] for each in wanted])
+    if log.source.event_id:  # a first copy may be of another entity
+        ids = log.table[log.source.event_id[0]]
+        mask |= member(ids, ids.filter(pa.array(mask)).to_pylist())
+    rows = oracle_rows(log.source, log.table.filter(pa.array(mask)))
+    examined = [oracle.examine(log.source, row[SEQUENCE], row) for row in rows]
+    firsts = oracle.first_copies(log.source, examined)
+    found: dict[Key, list[Copy]] = defaultdict(list)
+    for event in examined:
+        if isinstance(event, oracle.Event):
+            found[tuple(event.cells[name] for name in keys)].append(Copy(event, event.position in firsts))
     return found
 
 
-def first_copies(source: SourcePlan, rows: Sequence[dict[str, Any]]) -> list[oracle.Event]:
-    """Return the first copy of each identity, by sequence; the events' position is the sequence."""
-    examined = [oracle.examine(source, row[SEQUENCE], row) for row in rows]
-    found = oracle.first_copies(source, examined)
-    return [found[each] for each in sorted(found)]
+def member(column: pa.ChunkedArray, values: Sequence[Any]) -> NDArray[np.bool_]:
+    """Return which cells are among the values; null never is."""
+    known = pa.array({each for each in values if each is not None}, column.type)
+    found: NDArray[np.bool_] = pc.is_in(column, value_set=known).to_numpy(zero_copy_only=False)
+    return found
 
 
 def oracle_rows(source: SourcePlan, table: pa.Table) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from unskew.validation.compare import Bools, same_cells
 from unskew.validation.explain import TilesRead, same_value
 from unskew.validation.log import SEQUENCE, Log, read_logs
 from unskew.validation.probes import Flip, choose_probes, plan_uploads
-from unskew.validation.served import Progress, replay, run_engines
+from unskew.validation.served import Progress, Served, replay, run_engines
 
 PROBES = 10_000
 PHYSICS = ("late", "in_flight", "ahead", "behind")
@@ -145,12 +145,21 @@ def parity(
         run_engines(plan, logs, flips, place, progress)
         served = replay(plan, flips, asked, place, progress)
     progress("backfill")
-    ideal, known, punctual = backfills(plan, logs, flips, asked)
+    values = backfills(plan, logs, flips, asked)
     progress("compare")
+    return compare(plan, logs, flips, asked, served, values)
+
+
+def compare(
+    plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], asked: pa.Table, served: Served,
+    values: tuple[pa.Table, pa.Table, pa.Table],
+) -> Report:  # fmt: skip
+    """Compare what was served with the backfills, as `backfills` returns them."""
+    ideal, known, punctual = values
     report = Report(
         plan, asked.num_rows, {name: each.table.num_rows for name, each in logs.items()}, served.rejected, {}, []
     )
-    tiles = Comparison(plan, logs, flips, asked, served.table, known)
+    tiles = Comparison(plan, logs, flips, asked, served, known)
     for name in plan.fingerprints():
         report.features[name] = tiles.feature(name, ideal[name], punctual[name], report.defects)
     return report
@@ -192,12 +201,14 @@ class Comparison:
     ) -> None:
         self.plan = plan
         self.probes = probes
-        self.served = served
+        self.served = served.table
+        self.ahead = served.ahead
         self.known = known
-        self.same = {name: same_cells(served[name], known[name]) for name in plan.fingerprints()}
+        self.same = {name: same_cells(self.served[name], known[name]) for name in plan.fingerprints()}
         self.rows = np.flatnonzero(~np.logical_and.reduce(list(self.same.values())))
-        tiles = TilesRead(plan, logs, flips, probes.take(pa.array(self.rows)))
-        self.expected = {int(row): tiles.features(place) for place, row in enumerate(self.rows)}
+        self.tiles = TilesRead(plan, logs, flips, probes.take(pa.array(self.rows)))
+        self.places = {int(row): place for place, row in enumerate(self.rows)}
+        self.expected = {row: self.tiles.features(place) for row, place in self.places.items()}
 
     def feature(
         self, name: str, ideal: pa.ChunkedArray, punctual: pa.ChunkedArray, defects: list[Defect]
@@ -214,7 +225,9 @@ class Comparison:
         late = ~same_cells(punctual, ideal)
         tally(found.causes, "late", explained & ~known_ideal & late)
         tally(found.causes, "in_flight", explained & ~known_ideal & ~late)
-        tally(found.causes, "behind", explained & known_ideal)
+        ahead = self.ahead.get(name.partition(".")[0], np.zeros(len(equal), np.bool_))
+        tally(found.causes, "ahead", explained & known_ideal & ahead)
+        tally(found.causes, "behind", explained & known_ideal & ~ahead)
         return found
 
     def unexplained(self, name: str, defects: list[Defect]) -> dict[int, str]:
@@ -226,10 +239,10 @@ class Comparison:
             wanted, given = self.expected[int(row)][name], python_value(cells[int(row)], kind)
             if same_value(given, wanted):
                 continue
-            found[int(row)] = "engine"
+            found[int(row)] = self.tiles.cause(self.places[int(row)], name, given)
             if len(defects) < MOST_DEFECTS:
                 probe = {key: self.probes[key][int(row)].as_py() for key in self.probes.column_names}
-                defects.append(Defect(name, "engine", probe, given, wanted))
+                defects.append(Defect(name, found[int(row)], probe, given, wanted))
         return found
 
 

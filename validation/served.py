@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.upload import batch_end, upload
+from unskew.online.kernels import AHEAD
 from unskew.online.materialise import Changelog, Materialiser
 from unskew.online.read import FeatureReader, Reading
 from unskew.online.store import SqliteStore
@@ -18,6 +19,7 @@ from unskew.online.stream import run_stream
 from unskew.online.upload import load_upload
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
+from unskew.validation.compare import Bools
 from unskew.validation.log import Log, write_lines
 from unskew.validation.probes import Flip
 
@@ -27,9 +29,20 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Served:
-    """What was read: one table of features in the order of the probes, and what the stream's guard rejected."""
+    """What was read.
+
+    Parameters
+    ----------
+    table
+        Features in the order of the probes.
+    ahead
+        For each view (n,): whether the tile of the instant had only versions with later events.
+    rejected
+        Writes that the store's guard refused.
+    """
 
     table: pa.Table
+    ahead: Mapping[str, Bools]
     rejected: int
 
 
@@ -68,7 +81,7 @@ def replay(plan: SetPlan, flips: Sequence[Flip], probes: pa.Table, folder: Path,
         As `choose_probes` returns them, ascending by position.
     """
     asof = probes["asof"].to_numpy()
-    tables: list[pa.Table] = []
+    readings: list[Reading] = []
     with SqliteStore(folder / "store.sqlite") as store:
         reader = FeatureReader(plan, store)
         logs = {each.name: Changelog(plan, each.name, stream_folder(folder, each.name)) for each in plan.sources}
@@ -84,8 +97,12 @@ def replay(plan: SetPlan, flips: Sequence[Flip], probes: pa.Table, folder: Path,
                 writers[name].apply(log.until(position))
             lo, hi = np.searchsorted(asof, [position, position + 1])
             progress(f"reads {hi} of {len(asof)}")
-            tables.append(read(reader, probes.slice(lo, hi - lo)).table())
-        return Served(pa.concat_tables(tables), sum(each.applied.rejected for each in writers.values()))
+            readings.append(read(reader, probes.slice(lo, hi - lo)))
+    table = pa.concat_tables([each.table() for each in readings])
+    ahead = {
+        view.name: np.concatenate([each.knowledge[view.name][:, AHEAD] for each in readings]) > 0 for view in plan.views
+    }
+    return Served(table, ahead, sum(each.applied.rejected for each in writers.values()))
 
 
 def read(reader: FeatureReader, probes: pa.Table) -> Reading:

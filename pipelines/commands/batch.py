@@ -1,0 +1,124 @@
+"""`backfill` and `upload`: what Beam computes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unskew.pipelines.commands.options import (
+    BeamOptions,
+    Defs,
+    Events,
+    Json,
+    SetName,
+    events_by_source,
+    instant,
+    load_plan,
+    print_json,
+    quiet_engines,
+)
+from unskew.pipelines.plan import SetPlan
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog="Example: unskew backfill --defs feature_defs/handbook.py --events events.parquet --spine spine.parquet "
+        "--output build/training-set"
+    )(backfill)
+    app.command(
+        epilog="Example: unskew upload --defs feature_defs/handbook.py --events events.parquet --output build/upload "
+        "--store build/store.sqlite"
+    )(upload)
+
+
+def backfill(
+    defs: Defs,
+    events: Events,
+    spine: Annotated[Path, typer.Option(help="Parquet of the rows to compute at: keys, t, request columns, labels.")],
+    output: Annotated[Path, typer.Option(help="New folder for the training set and its manifest.")],
+    name: SetName = None,
+    as_of: Annotated[
+        Literal["event_time", "arrival"], typer.Option(help="All events, or those that serving could have known.")
+    ] = "event_time",
+    lag: Annotated[str | None, typer.Option(help="With arrival: from arrival to servable, e.g. 2s.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="With arrival: store whose recorded uploads made late events known.")
+    ] = None,
+    t: Annotated[str, typer.Option(help="Column of the instant.")] = "t",
+    beam: BeamOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Compute a training set with Beam, point-in-time correct at each row of the spine."""
+    plan = load_plan(defs, name)
+    from unskew.backfill.training import backfill as run  # noqa: PLC0415 - starts Beam
+    from unskew.pipelines.backends.beam import Flip  # noqa: PLC0415
+
+    flips: list[Flip] = []
+    if store is not None:
+        from unskew.online.store import SqliteStore  # noqa: PLC0415
+
+        with SqliteStore(store) as opened:
+            for source in plan.sources:
+                flips += [
+                    Flip(each.cut, each.batch_end, each.instant, source.name) for each in opened.flips(source.name)
+                ]
+    with quiet_engines():
+        found = run(
+            plan, events_by_source(plan, events), spine,
+            as_of=as_of, lag=lag, flips=flips, t=t, output=output, options=beam or (),
+        )  # fmt: skip
+    if as_json:
+        print_json({"output": str(output), "rows": found.num_rows, "columns": found.column_names})
+        return
+    typer.echo(f"{found.num_rows} rows of {len(found.column_names)} columns are in {output}")
+
+
+def upload(
+    defs: Defs,
+    events: Events,
+    output: Annotated[Path, typer.Option(help="New folder for the closed tiles and their manifest.")],
+    name: SetName = None,
+    cut: Annotated[
+        str | None,
+        typer.Option(help="Instant up to which the archive is complete by arrival; default: its end less 1 min."),
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Load the upload into this store at once.")] = None,
+    at: Annotated[str | None, typer.Option(help="Instant of the flip that the store records; default: now.")] = None,
+    beam: BeamOptions = None,
+    as_json: Json = False,
+) -> None:
+    """Pack the closed tiles of an archive with Beam; with --store, let reads see them."""
+    plan = load_plan(defs, name)
+    from unskew.backfill.upload import upload as run  # noqa: PLC0415 - starts Beam
+
+    with quiet_engines():
+        manifest = run(
+            plan,
+            events_by_source(plan, events),
+            output=output,
+            cut=None if cut is None else instant(cut),
+            options=beam or (),
+        )
+    if store is not None:
+        load(plan, store, output, at)
+    if as_json:
+        print_json(manifest)
+        return
+    for source, ends in manifest["sources"].items():
+        typer.echo(
+            f"{source}: tiles closed before {ends['batch_end']} ms, from an archive complete up to {ends['cut']} ms"
+        )
+    typer.echo(f"the upload is in {output}" + ("" if store is None else f", and live in {store}"))
+
+
+def load(plan: SetPlan, store: Path, folder: Path, at: str | None) -> None:
+    """Load an upload into a store."""
+    from unskew.online.store import SqliteStore  # noqa: PLC0415
+    from unskew.online.upload import load_upload  # noqa: PLC0415
+
+    with SqliteStore(store) as opened:
+        load_upload(opened, plan, folder, time.time_ns() // 1_000_000 if at is None else instant(at))

@@ -1,0 +1,158 @@
+"""`stream` and `get`: what Flink computes, and what the store answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unskew.pipelines.commands.options import Defs, Json, SetName, Store, instant, load_plan, print_json
+from unskew.pipelines.errors import InputError, nearest
+from unskew.pipelines.plan import ColumnPlan, SetPlan
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        epilog="Example: unskew stream --defs feature_defs/fraud.py --set fraud --source transactions "
+        "--input build/log/transactions --output build/stream --store build/store.sqlite"
+    )(stream)
+    app.command(
+        epilog="Example: unskew get --defs feature_defs/retail.py --store build/store.sqlite --at 2011-12-01 CustomerID=17850"
+    )(get)
+
+
+def stream(
+    defs: Defs,
+    input_folder: Annotated[Path, typer.Option("--input", help="Folder of JSON lines.")],
+    output_folder: Annotated[Path, typer.Option("--output", help="New folder for tiles, quarantine, late rows.")],
+    name: SetName = None,
+    source: Annotated[str | None, typer.Option(help="Source, where the set has several.")] = None,
+    since: Annotated[str | None, typer.Option(help="Keep only events from this instant on.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Write the tiles into this store, and start from its batch_end.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Wait for further files until interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was cut off.")] = False,
+    parallelism: Annotated[int, typer.Option(help="Parallel tasks.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run a source's Flink job over a folder of JSON lines; every line is accounted for."""
+    plan = load_plan(defs, name)
+    chosen = choose_source(plan, source)
+    from unskew.online.stream import run_stream  # noqa: PLC0415 - starts Flink
+
+    start = batch_end(store, chosen) if since is None else instant(since)
+    account = run_stream(
+        plan, chosen, input_folder, output_folder, since=start, watch=watch, resume=resume, parallelism=parallelism
+    )
+    found: dict[str, Any] = asdict(account)
+    if store is not None:
+        from unskew.online.materialise import materialise  # noqa: PLC0415
+        from unskew.online.store import SqliteStore  # noqa: PLC0415
+
+        with SqliteStore(store) as opened:
+            applied = materialise(opened, plan, chosen, output_folder, epoch=output_folder.name)
+        found |= {"rows_written": applied.rows, "writes_rejected": applied.rejected}
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(", ".join(f"{key} {value}" for key, value in found.items() if value not in ({}, None)))
+
+
+def choose_source(plan: SetPlan, name: str | None) -> str:
+    """Return the source that a command means."""
+    names = [each.name for each in plan.sources]
+    if name is None and len(names) > 1:
+        message = f"set `{plan.name}` has several sources; choose one with --source: {', '.join(f'`{each}`' for each in names)}"
+        raise InputError(message)
+    chosen = names[0] if name is None else name
+    if chosen not in names:
+        message = f"source `{chosen}` is unknown; {nearest(chosen, names)}"
+        raise InputError(message)
+    return chosen
+
+
+def batch_end(store: Path | None, source: str) -> int | None:
+    """Return where the store's closed tiles end; None where it has none."""
+    if store is None or not store.exists():
+        return None
+    from unskew.online.store import BEGINNING, SqliteStore  # noqa: PLC0415
+
+    with SqliteStore(store) as opened:
+        pointer = opened.pointer(source)
+    return None if pointer is None or pointer.batch_end == BEGINNING else pointer.batch_end
+
+
+def get(
+    defs: Defs,
+    store: Store,
+    at: Annotated[str, typer.Option(help="Instant: epoch ms or ISO 8601.")],
+    cells: Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each key and request column.")] = None,
+    rows: Annotated[Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line.")] = None,
+    name: SetName = None,
+    as_json: Json = False,
+) -> None:
+    """Read the features of one or many entities at an instant."""
+    plan = load_plan(defs, name)
+    asked = read_rows(rows) if rows is not None else [parse_cells(plan, cells or [])]
+    if not store.exists():
+        message = f"store `{store}` does not exist; run `unskew upload --store {store}`"
+        raise InputError(message)
+    from unskew.online.read import FeatureReader  # noqa: PLC0415
+    from unskew.online.store import SqliteStore  # noqa: PLC0415
+
+    with SqliteStore(store) as opened:
+        reading = FeatureReader(plan, opened).read(asked, instant(at))
+    found = reading.table().to_pylist()
+    if as_json:
+        print_json({"at": instant(at), "fingerprint": plan.fingerprint, "rows": found})
+        return
+    for row in found:
+        for key, value in row.items():
+            typer.echo(f"{key}  {'null' if value is None else value}")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Read rows from JSON lines."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        message = f"rows `{path}` cannot be read: {error}; give a file with one JSON object a line"
+        raise InputError(message) from error
+
+
+def parse_cells(plan: SetPlan, given: Sequence[str]) -> dict[str, Any]:
+    """Read COLUMN=VALUE words by the columns' types; a column that is not given is null."""
+    columns = {each.name: each for each in [*(key for view in plan.views for key in view.keys), *plan.request]}
+    found: dict[str, Any] = dict.fromkeys(columns)
+    for word in given:
+        column, equals, text = word.partition("=")
+        if not equals or column not in columns:
+            message = f"`{word}` is no COLUMN=VALUE of the set; {nearest(column, columns)}"
+            raise InputError(message)
+        found[column] = parse_cell(columns[column], text)
+    return found
+
+
+def parse_cell(column: ColumnPlan, text: str) -> Any:
+    """Read one value by its column's type."""
+    kind = column.type.kind
+    if kind == "string":
+        return text
+    if kind == "timestamp":
+        return instant(text)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        message = f"value `{text}` of column `{column.name}` is not of type `{column.type}`; convert it"
+        raise InputError(message) from None
+    return (
+        float(value)
+        if kind in ("float", "decimal") and isinstance(value, int) and not isinstance(value, bool)
+        else value
+    )
