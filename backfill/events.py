@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -22,7 +22,7 @@ FLOAT_NOISE = 2.0**-20  # how far a float may be from a decimal, in its units: r
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a source's events that one worker reads: a table, or row groups of a file.
+    """A part of a source's events that one worker reads: a table, an Arrow file, or row groups of a Parquet file.
 
     Parameters
     ----------
@@ -47,7 +47,33 @@ class Piece:
         """Return the rows, only the columns asked for."""
         if self.table is not None:
             return self.table.select(columns)
+        if not self.groups:
+            return read_arrow(self.path).select(columns)
         return pq.ParquetFile(self.path).read_row_groups(list(self.groups), columns=columns)
+
+
+def write_arrow(table: pa.Table, path: Path) -> str:
+    """Write a table as an uncompressed Arrow file, for workers to map; return the path."""
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return str(path)
+
+
+def read_arrow(path: str) -> pa.Table:
+    """Map an Arrow file into memory."""
+    with pa.memory_map(path) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def staged(pieces: Sequence[Piece], folder: Path) -> list[Piece]:
+    """Write the tables among the pieces to files: Beam would pickle and compress them into its graph."""
+    found = []
+    for number, each in enumerate(pieces):
+        if each.table is not None:
+            found.append(replace(each, table=None, path=write_arrow(each.table, folder / f"events-{number:06d}.arrow")))
+        else:
+            found.append(each)
+    return found
 
 
 def as_table(frame: object) -> pa.Table:

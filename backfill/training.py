@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from unskew.backfill.events import as_table, encoded, open_events, parquet_files
+from unskew.backfill.events import as_table, encoded, open_events, parquet_files, staged, write_arrow
 from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.beam import AsOf, Flip, Job, expand
@@ -93,8 +93,11 @@ def backfill(
     with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target and target.parent) as scratch:
         job = Job(plan, scratch, as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence)
         slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
+        spine_files = [
+            write_arrow(each, Path(scratch) / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)
+        ]
         with Pipeline(options=PipelineOptions([*options])) as pipeline:
-            expand(pipeline, job, pieces, slices)
+            expand(pipeline, job, staged(pieces, Path(scratch)), spine_files)
         result = with_derived(plan, table, read_blocks(plan, Path(scratch), table.num_rows))
         account = checked_account(Path(scratch), sum(each.rows() for each in pieces))
         if target is not None:

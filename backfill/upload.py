@@ -11,7 +11,7 @@ from typing import Any
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from unskew.backfill.events import Piece, judge, open_events
+from unskew.backfill.events import Piece, judge, open_events, staged
 from unskew.backfill.training import checked_account, events_of, new_output
 from unskew.pipelines.backends.beam import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
@@ -72,7 +72,7 @@ def upload(
             (folder / view.name).mkdir(parents=True)
         read = [each for own in pieces.values() for each in own]
         with Pipeline(options=PipelineOptions([*options])) as pipeline:
-            expand_upload(pipeline, Job(plan, str(folder), ends=ends), read)
+            expand_upload(pipeline, Job(plan, str(folder), ends=ends), staged(read, Path(scratch)))
         account = checked_account(folder, sum(each.rows() for each in read))
         (folder / "account.json").unlink()
         manifest = {

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.backfill.bucket import Column, Events, Spine, bucket_features
-from unskew.backfill.events import Piece, judge
+from unskew.backfill.events import Piece, judge, read_arrow
 from unskew.pipelines.backends.sql import DUCKDB, render
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 
@@ -219,10 +219,10 @@ class PartitionSpine(beam.DoFn):  # type: ignore[misc]
         """Keep the job."""
         self.job = job
 
-    def process(self, rows: pa.Table) -> Iterator[tuple[tuple[str, int], bytes]]:
-        """Hand out each view's keys, t and row number."""
+    def process(self, path: str) -> Iterator[tuple[tuple[str, int], bytes]]:
+        """Hand out each view's keys, t, what is known and row number."""
         with duckdb.connect() as connection:
-            connection.register("spine", rows)
+            connection.register("spine", read_arrow(path))
             for view in self.job.plan.views:
                 keys = key_columns(view)
                 columns = ", ".join(f"{key} AS __k{index}" for index, key in enumerate(keys))
@@ -375,8 +375,11 @@ def merged(accounts: Iterable[tuple[str, dict[str, int]]]) -> dict[str, dict[str
     return total
 
 
-def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[pa.Table]) -> None:
-    """Build the pipeline: features to Parquet blocks, the account to ``account.json``, both in `job.output`."""
+def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[str]) -> None:
+    """Build the pipeline from pieces of events and Arrow files of the spine.
+
+    Features go to Parquet blocks, the account to ``account.json``, both in `job.output`.
+    """
     judged, dropped = judged_pieces(pipeline, job, pieces)
     asked = pipeline | "spine" >> beam.Create(list(spine)) | "partition spine" >> beam.ParDo(PartitionSpine(job))
     blocks = (
