@@ -91,7 +91,7 @@ def backfill(
     table = read_spine(plan, spine, t)
     pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
     with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target and target.parent) as scratch:
-        job = Job(plan, scratch, as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence)
+        job = Job(plan, scratch, as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence, shuffle=scratch)
         slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
         spine_files = [
             write_arrow(each, Path(scratch) / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)

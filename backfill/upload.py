@@ -72,7 +72,7 @@ def upload(
             (folder / view.name).mkdir(parents=True)
         read = [each for own in pieces.values() for each in own]
         with Pipeline(options=PipelineOptions([*options])) as pipeline:
-            expand_upload(pipeline, Job(plan, str(folder), ends=ends), staged(read, Path(scratch)))
+            expand_upload(pipeline, Job(plan, str(folder), ends=ends, shuffle=scratch), staged(read, Path(scratch)))
         account = checked_account(folder, sum(each.rows() for each in read))
         (folder / "account.json").unlink()
         manifest = {

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from unskew.backfill.bucket import Column, Events, Spine, bucket_features
 from unskew.backfill.events import Piece, judge, read_arrow
+from unskew.pipelines.backends.beam_shuffle import Part, hand_over, joined, take_over
 from unskew.pipelines.backends.sql import DUCKDB, render
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 
@@ -65,6 +66,8 @@ class Job:
         Column of the position; empty for the order of the input.
     ends
         Of an upload: (cut, batch_end) of each source, ms; it holds ``arrival < cut`` and ``ts < batch_end``.
+    shuffle
+        Folder for what is too large to shuffle by value.
     partitions
         Number of buckets for each view.
     """
@@ -76,6 +79,7 @@ class Job:
     flips: tuple[Flip, ...] = ()
     sequence: str = ""
     ends: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    shuffle: str = ""
     partitions: int = 8
 
     def known_sql(self, source: SourcePlan) -> str:
@@ -90,35 +94,21 @@ class Job:
         return f"CAST(CASE WHEN __late THEN {first} ELSE {at_once} END AS BIGINT)"
 
 
-def to_bytes(table: pa.Table) -> bytes:
-    """Write a table as an Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
-
-
-def from_bytes(parts: Iterable[bytes]) -> pa.Table | None:
-    """Read tables of one schema back as one; None where there is none."""
-    tables = [pa.ipc.open_stream(each).read_all() for each in parts]
-    return pa.concat_tables(tables) if tables else None
-
-
 def key_columns(view: ViewPlan) -> list[str]:
     """Return the quoted key columns."""
     return [DUCKDB.identifier(each.name) for each in view.keys]
 
 
-def split(connection: duckdb.DuckDBPyConnection, query: str, partitions: int) -> Iterator[tuple[int, bytes]]:
+def split(connection: duckdb.DuckDBPyConnection, query: str, job: Job) -> Iterator[tuple[int, Part]]:
     """Run a query whose column ``__part`` names the bucket, and yield each bucket's rows."""
     table = connection.sql(f"SELECT * FROM ({query}) ORDER BY __part").to_arrow_table()
     parts = table["__part"].to_numpy()
     rows = table.drop_columns(["__part"])
-    bounds = np.searchsorted(parts, np.arange(partitions + 1))
-    for part in range(partitions):
+    bounds = np.searchsorted(parts, np.arange(job.partitions + 1))
+    for part in range(job.partitions):
         length = int(bounds[part + 1] - bounds[part])
         if length:
-            yield part, to_bytes(rows.slice(int(bounds[part]), length))
+            yield part, hand_over(rows.slice(int(bounds[part]), length), job.shuffle)
 
 
 class JudgeEvents(beam.DoFn):  # type: ignore[misc]
@@ -138,12 +128,10 @@ class JudgeEvents(beam.DoFn):  # type: ignore[misc]
             later = drop_later(connection, source, *self.job.ends[source.name]) if self.job.ends else {}
             yield beam.pvalue.TaggedOutput("account", (source.name, account_of(connection, views) | later))
             if source.deduplicate:
-                for part, rows in split(
-                    connection, identity_sql(source, views, self.job.partitions), self.job.partitions
-                ):
+                for part, rows in split(connection, identity_sql(source, views, self.job.partitions), self.job):
                     yield beam.pvalue.TaggedOutput("identity", ((source.name, part), rows))
             for view in views:
-                for part, rows in split(connection, projection_sql(self.job, source, view), self.job.partitions):
+                for part, rows in split(connection, projection_sql(self.job, source, view), self.job):
                     yield (view.name, part), rows
 
 
@@ -192,10 +180,10 @@ def projection_sql(job: Job, source: SourcePlan, view: ViewPlan) -> str:
     )
 
 
-def losers(element: tuple[tuple[str, int], Iterable[bytes]]) -> Iterator[tuple[str, bytes, dict[str, int]]]:
+def losers(element: tuple[tuple[str, int], Iterable[Part]]) -> Iterator[tuple[str, bytes, dict[str, int]]]:
     """Return the positions of all copies but the first, and how the account changes."""
     (source, _), parts = element
-    identities = from_bytes(parts)
+    identities = take_over(parts)
     if identities is None:
         return
     names = ", ".join(each for each in identities.column_names if each.startswith("__id"))
@@ -219,7 +207,7 @@ class PartitionSpine(beam.DoFn):  # type: ignore[misc]
         """Keep the job."""
         self.job = job
 
-    def process(self, path: str) -> Iterator[tuple[tuple[str, int], bytes]]:
+    def process(self, path: str) -> Iterator[tuple[tuple[str, int], Part]]:
         """Hand out each view's keys, t, what is known and row number."""
         with duckdb.connect() as connection:
             connection.register("spine", read_arrow(path))
@@ -228,7 +216,7 @@ class PartitionSpine(beam.DoFn):  # type: ignore[misc]
                 columns = ", ".join(f"{key} AS __k{index}" for index, key in enumerate(keys))
                 part = f"coalesce(hash({', '.join(keys)}) % {self.job.partitions}, 0)"
                 query = f"SELECT {columns}, __t, __asof, __row, {part} AS __part FROM spine"
-                for bucket, found in split(connection, query, self.job.partitions):
+                for bucket, found in split(connection, query, self.job):
                     yield (view.name, bucket), found
 
 
@@ -240,22 +228,22 @@ class ComputeBucket(beam.DoFn):  # type: ignore[misc]
         self.job = job
 
     def process(
-        self, element: tuple[tuple[str, int], dict[str, Iterable[bytes]]], found: Sequence[tuple[str, bytes, Any]]
-    ) -> Iterator[tuple[int, tuple[str, bytes]]]:
+        self, element: tuple[tuple[str, int], dict[str, Iterable[Part]]], found: Sequence[tuple[str, bytes, Any]]
+    ) -> Iterator[tuple[int, tuple[str, Part]]]:
         """Compute one bucket."""
         (name, _), inputs = element
-        spine = from_bytes(inputs["spine"])
+        spine = take_over(inputs["spine"])
         if spine is None:
             return
         view = next(each for each in self.job.plan.views if each.name == name)
         source = self.job.plan.source(view.source)
         dropped = [np.frombuffer(each, np.int64) for owner, each, _ in found if owner == source.name]
-        rows, features = compute_bucket(view, source, from_bytes(inputs["events"]), spine, dropped)
+        rows, features = compute_bucket(view, source, take_over(inputs["events"]), spine, dropped)
         block = rows // ROWS_PER_OUTPUT
         table = pa.table([pa.array(rows), *features], ["__row", *(each.name for each in view.features)])
         order = np.argsort(block, kind="stable")
         for each in np.unique(block):
-            yield int(each), (name, to_bytes(table.take(pa.array(order[block[order] == each]))))
+            yield int(each), (name, hand_over(table.take(pa.array(order[block[order] == each])), self.job.shuffle))
 
 
 def compute_bucket(
@@ -348,15 +336,15 @@ class WriteBlock(beam.DoFn):  # type: ignore[misc]
         """Keep the job."""
         self.job = job
 
-    def process(self, element: tuple[int, Iterable[tuple[str, bytes]]]) -> Iterator[str]:
+    def process(self, element: tuple[int, Iterable[tuple[str, Part]]]) -> Iterator[str]:
         """Write one block."""
         block, parts = element
-        by_view: dict[str, list[bytes]] = {}
+        by_view: dict[str, list[Part]] = {}
         for name, rows in parts:
             by_view.setdefault(name, []).append(rows)
         columns: dict[str, pa.ChunkedArray] = {}
         for view in self.job.plan.views:
-            table = pa.concat_tables([pa.ipc.open_stream(each).read_all() for each in by_view[view.name]])
+            table = joined(by_view[view.name])
             table = table.take(pa.array(np.argsort(table["__row"].to_numpy(), kind="stable")))
             columns |= {each.name: table[each.name] for each in view.features}
         path = f"{self.job.output}/block-{block:06d}.parquet"

@@ -13,19 +13,20 @@ import pyarrow.parquet as pq
 
 from unskew.backfill.events import Piece
 from unskew.backfill.tiles import closed_records
-from unskew.pipelines.backends.beam import Job, accounted, bucket_events, from_bytes, judged_pieces, key_columns
+from unskew.pipelines.backends.beam import Job, accounted, bucket_events, judged_pieces, key_columns
+from unskew.pipelines.backends.beam_shuffle import Part, take_over
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 
 
 def closed_bucket(
-    element: tuple[tuple[str, int], Iterable[bytes]], found: Sequence[tuple[str, bytes, Any]], job: Job
+    element: tuple[tuple[str, int], Iterable[Part]], found: Sequence[tuple[str, bytes, Any]], job: Job
 ) -> None:
     """Pack the records of one (view, bucket) and write them to a file of the view's folder."""
     (name, part), rows = element
     view = next(each for each in job.plan.views if each.name == name)
     source = job.plan.source(view.source)
     dropped = [np.frombuffer(each, np.int64) for owner, each, _ in found if owner == source.name]
-    table = from_bytes(rows)
+    table = take_over(rows)
     if table is None:
         return
     entities, events = entity_sorted(view, source, table, dropped)
