@@ -1,0 +1,93 @@
+"""What became of every line, counted from what the job wrote.
+
+``read = quarantined + late + archived + duplicates + filtered + applied``: the job writes the fate of each line
+before deduplication; quarantined and late lines are kept, applied ones are the rows of the tiles. Each count is
+compared with another of the same lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unskew.online.changelog import read_changelog
+from unskew.pipelines.backends.flink import FlinkJob, Stream
+from unskew.pipelines.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Account:
+    """How many lines had which fate; `reasons` splits the quarantined."""
+
+    read: int
+    quarantined: int
+    late: int
+    archived: int
+    duplicates: int
+    filtered: int
+    applied: int
+    reasons: dict[str, int]
+
+
+def take_account(job: FlinkJob, out: Path, *, lines: int | None) -> Account:
+    """Count every line once, and compare.
+
+    Parameters
+    ----------
+    job, out
+        What ran, and where it wrote.
+    lines
+        Lines of the input; None for a watched one, of which the job may have read less and whose state expires.
+
+    Raises
+    ------
+    EngineError
+        If two counts of the same lines differ.
+    """
+    named = {each.name: each for each in job.streams}
+    fates = counts(read_changelog(out, named["fates"], ["fate"])["fate"])
+    reasons = counts(read_changelog(out, named["quarantine"], ["reason"])["reason"])
+    late = read_changelog(out, named["late"], ["seq"]).num_rows
+    skipped = read_changelog(out, named["skipped"], ["view"])["view"]
+    tiles = [each for each in job.streams if each.kind == "tiles"]
+    applied = {each.view: applied_rows(out, each, bounded=lines is not None) for each in tiles}
+    read, accepted = sum(fates.values()), fates.get("accepted", 0)
+    if lines is not None:
+        require_equal("lines", read, lines)
+    require_equal("quarantined rows", sum(reasons.values()), fates.get("quarantined", 0))
+    require_equal("late rows", late, fates.get("late", 0))
+    without = counts(skipped.drop_null())
+    unique = {view: n + without.get(view, 0) for view, n in applied.items()}
+    first = next(iter(unique.values()))
+    for view, n in unique.items():
+        require_equal(f"rows of view {view}", n, first)
+    if first > accepted:
+        require_equal("accepted rows", first, accepted)
+    filtered, archived = skipped.null_count, fates.get("archived", 0)
+    return Account(
+        read, sum(reasons.values()), late, archived, accepted - first, filtered, first - filtered, reasons
+    )  # fmt: skip
+
+
+def counts(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value occurs."""
+    return {each["values"]: each["counts"] for each in column.value_counts().to_pylist()}
+
+
+def applied_rows(out: Path, stream: Stream, *, bounded: bool) -> int:
+    """Count the rows of a view's tiles; without expiry the tiles' own counts must agree."""
+    rows = read_changelog(out, stream, [*stream.key, "n"])
+    if bounded:
+        newest = rows.group_by(list(stream.key)).aggregate([("n", "max")])
+        require_equal(f"rows of {stream.name}", rows.num_rows, pc.sum(newest["n_max"]).as_py() or 0)
+    return int(rows.num_rows)
+
+
+def require_equal(what: str, found: int, expected: int) -> None:
+    """Refuse an account that does not add up."""
+    if found != expected:
+        message = f"account does not add up: `{found}` {what}, but `{expected}` were counted; do not use the output"
+        raise EngineError(message)

@@ -1,0 +1,95 @@
+"""The process that runs Flink: PyFlink and Beam register the same protobuf files, so they cannot share one.
+
+`flink_process` starts it with ``python -m`` and talks to it over pipes. It reads one line of JSON with the
+settings and statements of a job, runs it, and answers with one line of JSON. A further line ``stop`` ends a
+job that watches its input; the end of the input means that the parent is gone, and ends everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from typing import Any
+
+STOP_ATTEMPTS = 60  # one a second: a job that is still starting cannot be stopped yet
+
+
+def main() -> None:
+    """Run the job that the first line describes."""
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever else is printed belongs to the log
+    request = json.loads(sys.stdin.readline())
+    stop = threading.Event()
+    threading.Thread(target=listen, args=(stop,), daemon=True).start()
+    error = ""
+    try:
+        run(request, stop)
+    except Exception as caught:
+        error = str(caught) or repr(caught)
+        sys.stderr.write(error + "\n")
+    answer.write(json.dumps({"error": innermost(error)}) + "\n")
+    answer.flush()
+    os._exit(0)  # Java ends with this process; PyFlink's own end can hang after a failure
+
+
+def listen(stop: threading.Event) -> None:
+    """Wait for the parent's word, or its end."""
+    for line in sys.stdin:
+        if line.strip() == "stop":
+            stop.set()
+    os._exit(1)
+
+
+def innermost(error: str) -> str:
+    r"""Return the line that names the last cause of a Java error.
+
+    Examples
+    --------
+    >>> innermost("x\nCaused by: a.B: first\n\tat c\nCaused by: java.io.IOException: No space left on device\n")
+    'java.io.IOException: No space left on device'
+    """
+    lines = [each.strip() for each in error.splitlines() if each.strip()]
+    causes = [each.removeprefix("Caused by: ") for each in lines if each.startswith("Caused by: ")]
+    return (causes or lines[:1] or [""])[-1]
+
+
+def run(request: dict[str, Any], stop: threading.Event) -> None:
+    """Declare the tables, run the inserts as one job, wait for its end."""
+    from pyflink.common import Configuration  # noqa: PLC0415 - the import starts a JVM's classpath
+    from pyflink.table import EnvironmentSettings, TableEnvironment  # noqa: PLC0415
+
+    warnings.simplefilter("ignore")  # py4j's and PyFlink's own
+    configuration = Configuration()
+    for name, value in request["settings"].items():
+        configuration.set_string(name, value)
+    mode = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
+    environment = TableEnvironment.create(mode)
+    for each in request["declarations"]:
+        environment.execute_sql(each)
+    together = environment.create_statement_set()
+    for each in request["inserts"]:
+        together.add_insert_sql(each)
+    result = together.execute()
+    client = result.get_job_client()
+    threading.Thread(target=end_when_told, args=(stop, client, request["savepoints"]), daemon=True).start()
+    result.wait()
+
+
+def end_when_told(stop: threading.Event, client: Any, savepoints: str) -> None:
+    """End the job with a savepoint: what it has read is committed, and a later run resumes there."""
+    stop.wait()
+    for _ in range(STOP_ATTEMPTS):
+        try:
+            client.stop_with_savepoint(False, savepoints).result()
+            return
+        except Exception as caught:
+            sys.stderr.write(f"not stopped yet: {innermost(str(caught))}\n")
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Starts the process that runs Flink, waits for it, and turns what goes wrong into one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+
+from unskew.online.java import java_home
+from unskew.pipelines.backends.flink import FlinkJob
+from unskew.pipelines.errors import EngineError
+
+LOGS = "_logs"
+TICK = 0.1  # s between two looks at the process
+
+
+def execute(job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path, stop: Event | None) -> None:
+    """Run a job in a process of its own, which ends with this one.
+
+    Parameters
+    ----------
+    settings
+        How it runs, beside the job's own settings.
+    out
+        Its output folder; Flink's log goes below it.
+    savepoints
+        Where a stopped job leaves its state.
+    stop
+        Set it to end a job that watches its input.
+
+    Raises
+    ------
+    EngineError
+        If there is no Java, the job fails or its process is killed.
+    """
+    logs = out / LOGS
+    logs.mkdir(exist_ok=True)
+    environment = {**os.environ, "JAVA_HOME": str(java_home()), "FLINK_LOG_DIR": str(logs)}
+    request = {
+        "settings": {**dict(job.settings), **settings},
+        "declarations": job.declarations,
+        "inserts": job.inserts,
+        "savepoints": savepoints.as_uri(),
+    }
+    with (logs / "process.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "unskew.online.flink_child"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+    with process:
+        try:
+            answer = converse(process, json.dumps(request), stop)
+        finally:
+            end(process)
+    judge(job.source, answer, process.returncode, logs)
+
+
+def converse(process: subprocess.Popen[str], request: str, stop: Event | None) -> str:
+    """Hand the job over and wait for the answer; pass the word to stop on, once."""
+    say(process, request)
+    told = False
+    while process.poll() is None:
+        if stop is not None and not told and stop.wait(TICK):
+            told = True
+            say(process, "stop")
+        elif stop is None or told:
+            break  # nothing more to say: reading the answer waits for it
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    return process.stdout.readline()
+
+
+def say(process: subprocess.Popen[str], line: str) -> None:
+    """Send one line; a process that is gone shows in its answer."""
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    try:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End the process and the Java below it: both are in the group that it leads."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def judge(source: str, answer: str, code: int, logs: Path) -> None:
+    """Raise for a job that failed or gave no answer."""
+    if not answer:
+        message = f"process of the flink job of source `{source}` ended with code `{code}`; resume it, or see `{logs}`"
+        raise EngineError(message)
+    error = json.loads(answer)["error"]
+    if error:
+        message = f"flink job of source `{source}` failed: `{error}`; correct that and resume it, or see `{logs}`"
+        raise EngineError(message)

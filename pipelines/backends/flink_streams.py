@@ -1,0 +1,178 @@
+"""The streams that a source's job writes: tiles, values and entries of each view, and what became of each line.
+
+Every stream only appends. An accepted event writes one row to the tile that it falls in, with the running
+state of that tile (an OVER window, never a retraction), so a reader can have the tile as it was at any event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from unskew.pipelines.aggregates import StateField
+from unskew.pipelines.backends.flink_identity import MIX_3, mixed_sql
+from unskew.pipelines.backends.flink_ordered import ordered_sql
+from unskew.pipelines.backends.flink_pieces import listed, long, quoted, sql_type, uri, with_options
+from unskew.pipelines.backends.sql import FLINK, render
+from unskew.pipelines.plan import SourcePlan, ViewPlan
+
+StreamKind = Literal["tiles", "values", "entries", "quarantine", "late", "skipped", "fates"]
+VERSION = ("ts", "max_ts", "arrival", "min_arrival")  # of the event that made the row, and of the state
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One output of a job: a folder of CSV, appended in the order of the log.
+
+    Parameters
+    ----------
+    name
+        Name of the table and of its folder.
+    kind
+        What its rows are.
+    columns
+        Name and SQL type of each column.
+    key
+        Columns that identify what a row is a version of; none where each row stands alone.
+    query
+        The SELECT that fills it.
+    view, field
+        Whose state it carries; `field` is a position in the view's fields, -1 for tiles.
+    """
+
+    name: str
+    kind: StreamKind
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    query: str
+    view: str = ""
+    field: int = -1
+
+
+def view_streams(view: ViewPlan, source: SourcePlan) -> list[Stream]:
+    """Return a view's tiles, and a stream for each field that has rows of its own."""
+    found = [tiles(view, source)]
+    for position, each in enumerate(view.fields):
+        if each.kind == "multiset":
+            found.append(values(view, source, position, each))
+        if each.kind == "list":
+            found.append(entries(view, source, position, each))
+    return found
+
+
+def tile_start(view: ViewPlan, source: SourcePlan) -> str:
+    """Return the floor of the event time on the view's finest hop, also before 1970."""
+    ts, hop = quoted(source.event_time), long(view.hop)
+    return f"{ts} - ({ts} % {hop} + {hop}) % {hop}"
+
+
+def present_keys(view: ViewPlan) -> str:
+    """Return the test for a row that the view takes."""
+    return " AND ".join(f"{quoted(each.name)} IS NOT NULL" for each in view.keys)
+
+
+def key_columns(view: ViewPlan) -> tuple[tuple[str, str], ...]:
+    """Return the entity's keys and the tile, with their types."""
+    return (*((each.name, sql_type(each)) for each in view.keys), ("tile_start", "BIGINT"))
+
+
+def placed(view: ViewPlan, source: SourcePlan, items: Sequence[str], where: str = "") -> str:
+    """Return the accepted events of a view with their keys, tile, instants and sequence, and further items."""
+    keys = [quoted(each.name) for each in view.keys]
+    inner = [*keys, f"{tile_start(view, source)} AS tile_start", f"{quoted(source.event_time)} AS ts",
+             "_arrival AS arrival", "`_seq` AS seq", *items]  # fmt: skip
+    return f"SELECT\n  {listed(inner)}\nFROM accepted\nWHERE {present_keys(view)}{where}"
+
+
+def running(rows: str, columns: Sequence[str], group: Sequence[str]) -> str:
+    """Return one row for each of `rows`, with aggregates `OVER w` of its group up to itself, in the order read."""
+    return (
+        f"SELECT\n  {listed(columns)}\nFROM (\n{rows}\n)\n"
+        f"WINDOW w AS (PARTITION BY {listed(group, ', ')} ORDER BY _now"
+        " ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+    )
+
+
+def tiles(view: ViewPlan, source: SourcePlan) -> Stream:
+    """Return the tile aggregation: one row for each accepted event of the view."""
+    fields = [(index, each) for index, each in enumerate(view.fields) if each.kind not in ("list", "multiset")]
+    lifts = [f"{lifted(each, source)} AS f{index}" for index, each in fields]
+    rows = placed(view, source, [f"{mixed_sql('_identity', MIX_3)} AS _hash", *lifts, "PROCTIME() AS _now"])
+    group = [quoted(name) for name, _ in key_columns(view)]
+    states = [f"{COMBINE[each.kind](f'f{index}')} AS f{index}" for index, each in fields]
+    outer = [*group, "COUNT(*) OVER w AS n", *version(), "SUM(_hash) OVER w AS set_hash", "seq", *states]
+    counters = tuple((name, "BIGINT") for name in ("n", *VERSION, "set_hash", "seq"))
+    kinds = tuple((f"f{index}", "STRING" if each.kind in ("first", "last") else "BIGINT") for index, each in fields)
+    key = tuple(name for name, _ in key_columns(view))
+    columns = (*key_columns(view), *counters, *kinds)
+    return Stream(f"{view.name}__tiles", "tiles", columns, key, running(rows, outer, group), view.name)
+
+
+def version() -> tuple[str, ...]:
+    """Return the instants of a version, in the order of `VERSION`."""
+    return "ts", "MAX(ts) OVER w AS max_ts", "arrival", "MIN(arrival) OVER w AS min_arrival"
+
+
+COMBINE: dict[str, Callable[[str], str]] = {
+    "add": lambda column: f"COALESCE(SUM({column}) OVER w, {long(0)})",
+    "min": lambda column: f"MIN({column}) OVER w",
+    "max": lambda column: f"MAX({column}) OVER w",
+    "first": lambda column: f"MIN({column}) OVER w",
+    "last": lambda column: f"MAX({column}) OVER w",
+}
+
+
+def lifted(field: StateField, source: SourcePlan) -> str:
+    """Return what one event contributes to a field of the tile row."""
+    lift = render(field.lift, FLINK)
+    return ordered_sql(source, lift, field.lift.type.kind) if field.kind in ("first", "last") else lift
+
+
+def values(view: ViewPlan, source: SourcePlan, position: int, field: StateField) -> Stream:
+    """Return a multiset: the running count of each (entity, tile, value), one row for each event that has a value."""
+    kind, lift = FLINK.types.get(field.lift.type.kind, "BIGINT"), render(field.lift, FLINK)
+    rows = placed(view, source, [f"{lift} AS `value`", "PROCTIME() AS _now"], f" AND {lift} IS NOT NULL")
+    key = (*(name for name, _ in key_columns(view)), "value")
+    group = [quoted(each) for each in key]
+    counters = tuple((name, "BIGINT") for name in ("count", *VERSION, "seq"))
+    columns = (*key_columns(view), ("value", kind), *counters)
+    query = running(rows, [*group, "COUNT(*) OVER w AS `count`", *version(), "seq"], group)
+    return Stream(f"{view.name}__f{position}__values", "values", columns, key, query, view.name, position)
+
+
+def entries(view: ViewPlan, source: SourcePlan, position: int, field: StateField) -> Stream:
+    """Return a list's entries: one row for each event that has a value."""
+    ids = tuple((f"id{index}", sql_type(source.column(each))) for index, each in enumerate(source.event_id))
+    kind, lift = FLINK.types.get(field.lift.type.kind, "BIGINT"), render(field.lift, FLINK)
+    head = (*key_columns(view), ("ts", "BIGINT"), ("arrival", "BIGINT"))
+    columns = (*head, *ids, ("value", kind), ("seq", "BIGINT"))
+    items = [f"{quoted(each)} AS id{index}" for index, each in enumerate(source.event_id)]
+    rows = placed(view, source, [*items, f"{lift} AS `value`"], f" AND {lift} IS NOT NULL")
+    query = f"SELECT {listed([quoted(name) for name, _ in columns], ', ')}\nFROM (\n{rows}\n)"
+    return Stream(f"{view.name}__f{position}__entries", "entries", columns, (), query, view.name, position)
+
+
+def account_streams(views: Sequence[ViewPlan]) -> tuple[Stream, ...]:
+    """Return the fate of each line before deduplication, and the lines that are in no tile."""
+    line = (("raw", "BYTES"), ("seq", "BIGINT"))
+    without = [f"SELECT '{each.name}', `_seq` FROM accepted WHERE NOT ({present_keys(each)})" for each in views]
+    nowhere = " OR ".join(f"({present_keys(each)})" for each in views)
+    without.append(f"SELECT CAST(NULL AS STRING), `_seq` FROM accepted WHERE NOT ({nowhere})")
+    return (
+        Stream(
+            "quarantine", "quarantine", (("reason", "STRING"), *line), (),
+            "SELECT _reason, _raw, `_seq`\nFROM fated\nWHERE _fate = 'quarantined'",
+        ),
+        Stream("late", "late", line, (), "SELECT _raw, `_seq`\nFROM fated\nWHERE _fate = 'late'"),
+        Stream("skipped", "skipped", (("view", "STRING"), ("seq", "BIGINT")), (), "\nUNION ALL\n".join(without)),
+        Stream("fates", "fates", (("fate", "STRING"), ("seq", "BIGINT")), (), "SELECT _fate, `_seq`\nFROM fated"),
+    )  # fmt: skip
+
+
+def sink_table(stream: Stream, folder: str) -> str:
+    """Declare a stream's folder."""
+    columns = listed([f"{quoted(name)} {kind}" for name, kind in stream.columns])
+    # Flink buffers CSV, but hands JSON to the file row by row.
+    options = {"connector": "filesystem", "path": f"{uri(folder)}/{stream.name}", "format": "csv"}
+    return f"CREATE TEMPORARY TABLE {quoted(stream.name)} (\n  {columns}\n) WITH (\n  {with_options(options)}\n)"
