@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unskew.online.changelog import read_changelog
 from unskew.online.kernels import Ints
 from unskew.online.open_tiles import Vocabulary, merge
 from unskew.online.read import entity_key
 from unskew.online.store import BEGINNING, SqliteStore, ViewContent
-from unskew.online.stream import read_changelog
-from unskew.pipelines.backends.flink import Stream, decode_ordered, view_streams
+from unskew.pipelines.backends.flink_ordered import ordered_values
+from unskew.pipelines.backends.flink_streams import Stream, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import (
     NO_STRING,
@@ -152,7 +153,7 @@ class NewRows:
                 column = self.table[f"f{index}"]
                 kind = view.fields[index].lift.type.kind
                 ordered = view.fields[index].kind in ("first", "last")
-                self.columns[name] = ordered_values(column, source, kind) if ordered else column
+                self.columns[name] = pa.chunked_array([ordered_values(column, source, kind)]) if ordered else column
 
     def texts(self) -> list[str]:
         """Return the strings that the rows name."""
@@ -186,13 +187,6 @@ class NewRows:
         null = -1 if name == "seq" else 0
         whole: Ints = column.cast(pa.int64()).fill_null(null).to_numpy().astype(np.int64, copy=False)
         return whole
-
-
-def ordered_values(column: pa.ChunkedArray, source: SourcePlan, kind: str) -> pa.ChunkedArray:
-    """Return the values of `first` and `last` fields."""
-    arrow = {"string": pa.string(), "bool": pa.bool_()}.get(kind, pa.int64())
-    cells = [None if each is None else decode_ordered(each, source, kind)[2] for each in column.to_pylist()]
-    return pa.chunked_array([pa.array(cells, arrow)])
 
 
 class Changelog:

@@ -38,7 +38,6 @@ def stream(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for further files until interrupted.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was cut off.")] = False,
-    parallelism: Annotated[int, typer.Option(help="Parallel tasks.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Run a source's Flink job over a folder of JSON lines; every line is accounted for."""
@@ -47,9 +46,7 @@ def stream(
     from unskew.online.stream import run_stream  # noqa: PLC0415 - starts Flink
 
     start = batch_end(store, chosen) if since is None else instant(since)
-    account = run_stream(
-        plan, chosen, input_folder, output_folder, since=start, watch=watch, resume=resume, parallelism=parallelism
-    )
+    account = run_stream(plan, chosen, input_folder, output_folder, since=start, watch=watch, resume=resume)
     found: dict[str, Any] = asdict(account)
     if store is not None:
         from unskew.online.materialise import materialise  # noqa: PLC0415

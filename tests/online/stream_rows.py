@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from unskew.pipelines.backends import oracle
-from unskew.pipelines.backends.flink import Stream, view_streams
+from unskew.pipelines.backends.flink_streams import Stream, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 
 TYPES = {"string": pa.string(), "bool": pa.bool_()}
