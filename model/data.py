@@ -29,15 +29,20 @@ class Column:
     name
         Full name of a feature, of a derived feature or of a request column.
     size
-        Values it holds: 1, or k for a list of at most k.
+        k for a list of at most k values; 0 for a plain value.
     units
         Of a request column that is no feature: values are rounded to whole 1/units, as the plan encodes them, so
         that 85.64999999999999 and a decimal 85.65 give the same score. 0: as is.
     """
 
     name: str
-    size: int = 1
+    size: int = 0
     units: int = 0
+
+    @property
+    def width(self) -> int:
+        """Number of values in a row."""
+        return max(self.size, 1)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Inputs:
     @property
     def width(self) -> int:
         """Number of values in a row, F."""
-        return sum(each.size for each in self.columns)
+        return sum(each.width for each in self.columns)
 
 
 def inputs_of(plan: SetPlan) -> Inputs:
@@ -76,7 +81,7 @@ def inputs_of(plan: SetPlan) -> Inputs:
         _sort_out(column, request.type.kind, found, ignored)
     for view in plan.views:
         for feature in view.features:
-            size = feature.parameters[0] if feature.type.repeated else 1
+            size = feature.parameters[0] if feature.type.repeated else 0
             _sort_out(Column(feature.name, size), feature.type.kind, found, ignored)
     found += [Column(each.name) for each in plan.derived]
     if not found:
@@ -105,7 +110,7 @@ def matrix(inputs: Inputs, columns: pa.Table | Mapping[str, Any]) -> NDArray[np.
     Raises
     ------
     ModelError
-        If a column is missing, holds no numbers, or has another number of rows than the others.
+        If a column is missing, holds no numbers (or lists where none are expected), or has another number of rows than the others.
     """
     names = columns.column_names if isinstance(columns, pa.Table) else columns.keys()
     parts: list[NDArray[np.float64]] = []
@@ -114,7 +119,7 @@ def matrix(inputs: Inputs, columns: pa.Table | Mapping[str, Any]) -> NDArray[np.
             message = f"column `{each.name}` that the model reads is missing; {nearest(each.name, names)}"
             raise ModelError(message)
         try:
-            part = _values(each, _arrow(columns[each.name], each.size))
+            part = _part(each, columns[each.name])
         except (pa.ArrowException, TypeError, ValueError) as error:
             message = (
                 f"column `{each.name}` holds no numbers: {str(error).splitlines()[0]}; give what the backfill gives"
@@ -129,44 +134,51 @@ def matrix(inputs: Inputs, columns: pa.Table | Mapping[str, Any]) -> NDArray[np.
     return np.concatenate(parts, axis=1)
 
 
+def _part(column: Column, value: Any) -> NDArray[np.float64]:
+    """Return (N, size) values of one column."""
+    plain = value is None or np.isscalar(value)
+    if plain:
+        # One row of a request: Arrow would take longer than the model.
+        found = np.full((1, column.width), np.nan if value is None else float(value))
+    else:
+        found = _values(column, _arrow(value, column.size))
+    if column.units:
+        # Divided, not multiplied by 0.01: the one float nearest to the decimal.
+        found = np.floor(found * column.units + 0.5) / column.units
+    return found
+
+
 def _arrow(value: Any, size: int) -> pa.Array:
-    """Return a column as one Arrow array."""
+    """Return a column as one Arrow array; a list column may come as the one list of one row."""
     if isinstance(value, pa.ChunkedArray):
         return value.combine_chunks()
     if isinstance(value, pa.Array):
         return value
-    scalar = value is None or np.ndim(value) == 0
-    nested = not scalar and len(value) > 0 and any(each is None or np.ndim(each) for each in value)
-    if scalar or (size > 1 and not nested):
-        value = [value]
-    return pa.array(value, from_pandas=True)
+    nested = any(not np.isscalar(each) for each in value)
+    return pa.array(value if not size or nested else [value], from_pandas=True)
 
 
 def _values(column: Column, array: pa.Array) -> NDArray[np.float64]:
-    """Return (N, size) values of one column."""
+    """Return (N, size) values of an array."""
+    found = np.full((len(array), column.width), np.nan)
     if pa.types.is_null(array.type):
-        return np.full((len(array), column.size), np.nan)
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        found = np.full((len(array), column.size), np.nan)
-        row = pc.list_parent_indices(array).to_numpy()
-        # Position within its list: how far behind the first entry of the same row.
-        position = np.arange(len(row)) - np.searchsorted(row, row)
-        inside = position < column.size
-        found[row[inside], position[inside]] = _floats(array.flatten())[inside]
         return found
-    values = _floats(array)
-    if column.units:
-        # Divided, not multiplied by 0.01: the one float nearest to the decimal.
-        values = np.floor(values * column.units + 0.5) / column.units
-    if column.size > 1:
-        message = f"expected lists of up to {column.size} values, found `{array.type}`"
-        raise ModelError(message)
-    return values[:, None]
+    if pa.types.is_list(array.type) != (column.size > 0):
+        message = f"found `{array.type}`"
+        raise TypeError(message)
+    if not column.size:
+        return _floats(array)[:, None]
+    row = pc.list_parent_indices(array).to_numpy()
+    # Position within its list: how far behind the first entry of the same row.
+    position = np.arange(len(row)) - np.searchsorted(row, row)
+    inside = position < column.size
+    found[row[inside], position[inside]] = _floats(array.flatten())[inside]
+    return found
 
 
 def _floats(array: pa.Array) -> NDArray[np.float64]:
     """Return (N,) values, NaN for null."""
-    if pa.types.is_string(array.type) or pa.types.is_temporal(array.type):
+    if not (pa.types.is_primitive(array.type) or pa.types.is_decimal(array.type)) or pa.types.is_temporal(array.type):
         message = f"found `{array.type}`"
         raise TypeError(message)
     if pa.types.is_boolean(array.type):
@@ -194,7 +206,7 @@ def read_training_set(source: pa.Table | str | Path, plan: SetPlan) -> pa.Table:
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         stamped = dict(manifest["fingerprints"])
-        table = pq.read_table(folder)
+        table = pa.concat_tables([pq.read_table(each) for each in sorted(folder.glob("*.parquet"))])
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"folder `{folder}` is no training set; give the output of `unskew backfill`"
         raise InputError(message) from error

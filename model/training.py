@@ -87,6 +87,9 @@ def train(
     free(folder)
     table = read_training_set(training_set, plan)
     inputs = inputs_of(plan)
+    if label in {each.name for each in inputs.columns}:
+        message = f"label `{label}` is one of the features that the model reads; take it out of set `{plan.name}`"
+        raise InputError(message)
     truth, instants = labels_of(table, label), times_of(table, time)
     features = matrix(inputs, table)  # (N, F)
     order = np.argsort(instants, kind="stable")
