@@ -48,6 +48,18 @@ class Log:
         found: Ints = self.table[SEQUENCE].to_numpy()
         return found
 
+    def rest(self, arrival: int) -> Log:
+        """Return the rows from the first one on that arrived at or after an instant (ms)."""
+        first = int(np.searchsorted(self.arrival, arrival))
+        return Log(
+            self.source,
+            self.table.slice(first),
+            self.ts[first:],
+            self.arrival[first:],
+            self.sound[first:],
+            self.late[first:],
+        )
+
 
 def read_logs(plan: SetPlan, events: Any) -> dict[str, Log]:
     """Read the events of all sources and number them in order of arrival, ties by source, then by position.

@@ -6,13 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unskew.pipelines.commands.options import Defs, Json, SetName, Store, instant, load_plan, print_json
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import ColumnPlan, SetPlan
+
+if TYPE_CHECKING:
+    from unskew.online.store import SqliteStore
 
 
 def register(app: typer.Typer) -> None:
@@ -96,14 +99,10 @@ def get(
 ) -> None:
     """Read the features of one or many entities at an instant."""
     plan = load_plan(defs, name)
-    asked = read_rows(rows) if rows is not None else [parse_cells(plan, cells or [])]
-    if not store.exists():
-        message = f"store `{store}` does not exist; run `unskew upload --store {store}`"
-        raise InputError(message)
-    from unskew.online.read import FeatureReader  # noqa: PLC0415
-    from unskew.online.store import SqliteStore  # noqa: PLC0415
+    asked = asked_rows(plan, cells, rows)
+    from unskew.online.read import FeatureReader  # noqa: PLC0415 - compiles the kernels
 
-    with SqliteStore(store) as opened:
+    with open_store(store) as opened:
         reading = FeatureReader(plan, opened).read(asked, instant(at))
     found = reading.table().to_pylist()
     if as_json:
@@ -112,6 +111,24 @@ def get(
     for row in found:
         for key, value in row.items():
             typer.echo(f"{key}  {'null' if value is None else value}")
+
+
+def open_store(path: Path) -> SqliteStore:
+    """Open a store that must be there."""
+    from unskew.online.store import SqliteStore  # noqa: PLC0415
+
+    if not path.exists():
+        message = f"store `{path}` does not exist; run `unskew upload --store {path}`"
+        raise InputError(message)
+    return SqliteStore(path)
+
+
+def asked_rows(plan: SetPlan, cells: Sequence[str] | None, rows: Path | None) -> list[dict[str, Any]]:
+    """Return the rows that a read is for: of a file, or of COLUMN=VALUE words."""
+    if rows is not None and cells:
+        message = f"both --rows and `{cells[0]}` were given; give one of them"
+        raise InputError(message)
+    return [parse_cells(plan, cells or [])] if rows is None else read_rows(rows)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
