@@ -104,9 +104,10 @@ def ordered_values(column: pa.ChunkedArray, source: SourcePlan, kind: str) -> pa
 def unhexed(column: pa.StringArray) -> pa.StringArray:
     """Decode hex digits to the strings whose UTF-8 they are."""
     filled = pc.fill_null(column, "").cast(pa.large_string())
-    sizes = pc.binary_length(filled).to_numpy() // 2
-    together = pc.binary_join(pa.LargeListArray.from_arrays(pa.array([0, len(filled)], pa.int64()), filled), "")
-    data = bytes.fromhex(together[0].as_py())
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    _, places, digits = filled.buffers()
+    offsets = np.frombuffer(places, np.int64)[filled.offset :][: len(filled) + 1]
+    whole = memoryview(digits or b"")[offsets[0] : offsets[-1]]  # the strings stand end to end
+    data = bytes.fromhex(str(whole, "ascii"))
+    offsets = (offsets - offsets[0]) // 2
     found = pa.LargeStringArray.from_buffers(len(filled), pa.py_buffer(offsets), pa.py_buffer(data))
     return pc.if_else(column.is_valid(), found, None).cast(pa.string())
