@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import csv
 
-from unskew.pipelines.backends.flink import Stream
+from unskew.pipelines.backends.flink_streams import NULL, Stream
 
 ARROW_TYPES = {"BIGINT": pa.int64(), "STRING": pa.string(), "BOOLEAN": pa.bool_(), "BYTES": pa.string()}
 BLOCK = 32 << 20  # bytes that are parsed at once; longer than any line
@@ -70,7 +70,7 @@ def read_changelog(folder: str | Path, stream: Stream, columns: Sequence[str] | 
 
 
 def read_part(path: Path, stream: Stream, schema: pa.Schema) -> pa.Table:
-    """Read one part: strings are quoted, so that what is empty and bare is null."""
+    """Read one part; a null is bare, the string that looks like it is quoted."""
     if path.stat().st_size == 0:
         return schema.empty_table()
     texts = any(kind == "STRING" for _, kind in stream.columns)
@@ -81,7 +81,7 @@ def read_part(path: Path, stream: Stream, schema: pa.Schema) -> pa.Table:
         convert_options=csv.ConvertOptions(
             column_types={each.name: each.type for each in schema},
             include_columns=schema.names,
-            null_values=[""],
+            null_values=[NULL],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         ),

@@ -45,7 +45,7 @@ SURROGATE = r"[\uD800-\uDFFF]"
 # A plain line: one flat object without spaces, escapes or exponents, no comma or colon in a string. Splitting at
 # commas and colons reads it, and JSON_QUERY would print each of its values as it stands.
 PLAIN_STRING = r'"[^"\\,:\x00-\x1F\x{FFFD}]*+"'
-PLAIN_VALUE = rf"(?:{PLAIN_STRING}|-?(?:0|[1-9][0-9]{{0,17}}+)(?:\.[0-9]{{1,17}}+)?+|true|false|null)"
+PLAIN_VALUE = rf"(?:{PLAIN_STRING}|(?!-0[,}}])-?(?:0|[1-9][0-9]{{0,17}}+)(?:\.[0-9]{{1,17}}+)?+|true|false|null)"
 PLAIN_LINE = rf"^\{{{PLAIN_STRING}:{PLAIN_VALUE}(?:,{PLAIN_STRING}:{PLAIN_VALUE})*+\}}\z"
 
 

@@ -18,6 +18,7 @@ from unskew.pipelines.backends.sql import FLINK, render
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 
 StreamKind = Literal["tiles", "values", "entries", "quarantine", "late", "skipped", "fates"]
+NULL = "*"  # bare; Flink quotes a string that holds a character up to the comma, so the string `*` stands in quotes
 VERSION = ("ts", "max_ts", "arrival", "min_arrival")  # of the event that made the row, and of the state
 
 
@@ -174,5 +175,10 @@ def sink_table(stream: Stream, folder: str) -> str:
     """Declare a stream's folder."""
     columns = listed([f"{quoted(name)} {kind}" for name, kind in stream.columns])
     # Flink buffers CSV, but hands JSON to the file row by row.
-    options = {"connector": "filesystem", "path": f"{uri(folder)}/{stream.name}", "format": "csv"}
+    options = {
+        "connector": "filesystem",
+        "path": f"{uri(folder)}/{stream.name}",
+        "format": "csv",
+        "csv.null-literal": NULL,
+    }
     return f"CREATE TEMPORARY TABLE {quoted(stream.name)} (\n  {columns}\n) WITH (\n  {with_options(options)}\n)"

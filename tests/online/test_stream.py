@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from unskew.online.account import Account
+from unskew.online.changelog import final_rows, read_changelog
+from unskew.online.checkpoints import newest_checkpoint
 from unskew.online.java import java_home
-from unskew.online.stream import Account, final_rows, newest_checkpoint, read_changelog, run_stream
+from unskew.online.stream import run_stream
 from unskew.pipelines import (
     Bool,
     Decimal,
@@ -26,7 +29,7 @@ from unskew.pipelines import (
     col,
     count,
 )
-from unskew.pipelines.backends.flink import FlinkJob, compile_source, decode_ordered, identity_hash
+from unskew.pipelines.backends.flink import FlinkJob, compile_source, decode_ordered, identity_hash, ordered_values
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan
@@ -65,7 +68,7 @@ ODD_VALUES = (
     "[1,2]", "[]", "{}", '"NaN"', "1E400", "1e-400", "1e2147483647", "0.1234567890123456789012345678901234567890", '""',
     '"a\\u0041b"', '"\\ud800"', '"\\\\ud800"', '"\\ud83d\\ude00"', '"tab\\tx"', '"\\u0000"', '"é😀"', '"～"', '"\ufffd"',
     '"null"', '"[1]"', '"\\"1\\""', "0.00000762939453125", "-1000.00001", "1000.00001", "253402300799999",
-    "253402300800000", "-62135596800000", "-62135596800001", "101", "100", "1.5e1",
+    "253402300800000", "-62135596800000", "-62135596800001", "101", "100", "1.5e1", '"*"', '"a,b"', '"a:b"', '"x\\ny"', '"\\u000bq"',
 )  # fmt: skip
 ODD_LINES = (
     b"", b"   ", b"x", b"12", b'"str"', b"null", b"[1,2]", b'[{"ts":1,"id":1,"part":"p"}]', b'{"ts":1', b'{"ts":1,}',
@@ -241,7 +244,8 @@ def test_tiles_equal_the_naive_ones(run: Run) -> None:
         assert row["n"] == len(group)
         assert row["max_ts"] == max(each["ts"] for each in group)
         assert row["min_arrival"] == min(each["arrival"] for each in group)
-        assert row["max_seq"] == max((each["seq"] for each in group if each["seq"] is not None), default=None)
+        last = group[-1]
+        assert (row["ts"], row["arrival"], row["seq"]) == (last["ts"], last["arrival"], last["seq"])
         hashes = identity_hash(*(column(group, name) for name in ("ts", "id", "part")))
         assert row["set_hash"] == int(hashes.sum())
         naive = naive_fields(group)
@@ -252,6 +256,27 @@ def test_tiles_equal_the_naive_ones(run: Run) -> None:
             if field.kind in ("first", "last"):
                 value = None if value is None else decode_ordered(value, source, field.lift.type.kind)
             assert value == naive[index], (key, index)
+
+
+def test_each_event_writes_the_running_state_of_its_tile(run: Run) -> None:
+    compiled, job, out, _, lines = run
+    stream = next(each for each in job.streams if each.name == "by_user__tiles")
+    table = read_changelog(out, stream)
+    seen: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
+    applied = [each for each in brute(lines)[1] if each["user"] is not None]
+    for cells, row in zip(applied, table.to_pylist(), strict=True):
+        group = seen[cells["user"], cells["ts"] // HOP * HOP]
+        group.append(cells)
+        assert (row["ts"], row["arrival"], row["seq"]) == (cells["ts"], cells["arrival"], cells["seq"])
+        assert (row["n"], row["max_ts"]) == (len(group), max(column(group, "ts")))
+        assert row["min_arrival"] == min(column(group, "arrival"))
+        assert (row["f1"], row["f3"]) == (naive_fields(group)[1], naive_fields(group)[3])
+    source = compiled.source("events")
+    for index, field in enumerate(compiled.views[0].fields):
+        if field.kind in ("first", "last"):
+            texts, kind = table[f"f{index}"], field.lift.type.kind
+            expected = [None if each is None else decode_ordered(each, source, kind)[2] for each in texts.to_pylist()]
+            assert ordered_values(texts, source, kind).to_pylist() == expected
 
 
 def column(cells: list[dict[str, Any]], name: str) -> Any:
@@ -283,8 +308,8 @@ def test_values_and_entries_equal_the_naive_ones(run: Run) -> None:
     assert found == counts
     assert {"～", "😀"} <= {shop for _, _, shop in counts}
     rows = read_changelog(out, named["entries"]).to_pylist()
-    assert [(row["ts"], row["id0"], row["id1"], row["value"], row["seq"]) for row in rows] == [
-        (each["ts"], each["id"], each["part"], each["amount"], each["seq"])
+    assert [(row["ts"], row["arrival"], row["id0"], row["id1"], row["value"], row["seq"]) for row in rows] == [
+        (each["ts"], each["arrival"], each["id"], each["part"], each["amount"], each["seq"])
         for each in kept
         if each["amount"] is not None
     ]

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from unskew.feature_defs.fraud import fraud, transactions
 from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count
-from unskew.pipelines.backends.flink import compile_source, decode_ordered, identity_hash
+from unskew.pipelines.backends.flink import compile_source, decode_ordered, identity_hash, ordered_values
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.planner import plan
 
@@ -37,6 +38,12 @@ def test_an_ordered_text_is_read_back() -> None:
     assert decode_ordered(order, source, "string") == (-1, (1,), "D😀")
     least = "00000000000000000000 00000000000000000000 00000000000000000005"
     assert decode_ordered(least, source, "int") == (-(2**63), (-(2**63),), 5 - 2**63)
+    column = pa.chunked_array([[order, None], [order[:-10], order + "C3A9"]])
+    assert ordered_values(column, source, "string").to_pylist() == ["D😀", None, "", "D😀é"]
+    head = order.rpartition(" ")[0]
+    flags = pa.chunked_array([[f"{head} TRUE", f"{head} FALSE", None]])
+    assert ordered_values(flags, source, "bool").to_pylist() == [True, False, None]
+    assert ordered_values(pa.chunked_array([[least, None]]), source, "int").to_pylist() == [5 - 2**63, None]
 
 
 def test_what_flink_cannot_do_is_refused() -> None:
@@ -53,5 +60,8 @@ def test_a_watched_folder_is_looked_at_each_second_and_no_id_means_no_deduplicat
     compiled = plan(FeatureSet("set", [FeatureView("v", Entity("k", "k"), source, {"n": count().over("1h")})]))
     text = compile_source(compiled, "s", "/input", "/output", watch=True).text
     assert "'source.monitor-interval' = '1 s'" in text
+    assert "'table.exec.state.ttl'" in text
+    assert "archived" not in text
+    assert "< CAST(7 AS BIGINT) THEN 'archived'" in compile_source(compiled, "s", "/input", "/output", since=7).text
     assert "ROW_NUMBER" not in text
     assert transactions.deduplicate

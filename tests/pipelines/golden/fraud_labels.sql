@@ -1,5 +1,7 @@
 SET 'table.local-time-zone' = 'UTC';
 
+SET 'parallelism.default' = '1';
+
 SET 'table.optimizer.reuse-optimize-block-with-digest-enabled' = 'true';
 
 SET 'pipeline.object-reuse' = 'true';
@@ -16,27 +18,33 @@ CREATE TEMPORARY VIEW texts AS
 SELECT _raw, CASE WHEN RAND() < 2 THEN DECODE(_raw, 'UTF-8') END AS line
 FROM lines;
 
+CREATE TEMPORARY VIEW split AS
+SELECT
+  _raw, line,
+  CASE WHEN RAND() < 2 THEN CASE WHEN REGEXP(line, '^\{"[^"\\,:\x00-\x1F\x{FFFD}]*+":(?:"[^"\\,:\x00-\x1F\x{FFFD}]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null)(?:,"[^"\\,:\x00-\x1F\x{FFFD}]*+":(?:"[^"\\,:\x00-\x1F\x{FFFD}]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null))*+\}\z') THEN STR_TO_MAP(SUBSTRING(line, 2, CHAR_LENGTH(line) - 2), ',', ':') END END AS _plain
+FROM texts;
+
 CREATE TEMPORARY VIEW wrapped AS
 SELECT
-  _raw,
-  CASE WHEN RAND() < 2 THEN '[' || line || ',"' || MD5(line) || '"]' END AS w,
-  REGEXP(line, '^[ \t\r]*\{') AS _brace,
-  CASE WHEN POSITION(U&'\FFFD' IN line) > 0
+  _raw, _plain,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN '[' || line || ',"' || MD5(line) || '"]' END END AS w,
+  CASE WHEN _plain IS NULL THEN REGEXP(line, '^[ \t\r]*\{') END AS _brace,
+  CASE WHEN _plain IS NULL AND POSITION(U&'\FFFD' IN line) > 0
     THEN DECODE(ENCODE(line, 'UTF-8'), 'ISO-8859-1') = DECODE(_raw, 'ISO-8859-1')
     ELSE TRUE END AS _utf8
-FROM texts;
+FROM split;
 
 CREATE TEMPORARY VIEW parsed AS
 SELECT
   _raw,
-  _brace AND _utf8 AND COALESCE(JSON_VALUE(w, 'lax $[1]') || '"]' = RIGHT(w, 34), FALSE) AS _object,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `transaction_id`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `event_time`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `arrival_time`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `customer_id`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `terminal_id`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].is_fraud' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `is_fraud`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `_seq`
+  CASE WHEN _plain IS NULL THEN _brace AND _utf8 AND COALESCE(JSON_VALUE(w, 'lax $[1]') || '"]' = RIGHT(w, 34), FALSE) ELSE TRUE END AS _object,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"transaction_id"'], 'null') || ']' END END AS `transaction_id`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"event_time"'], 'null') || ']' END END AS `event_time`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"arrival_time"'], 'null') || ']' END END AS `arrival_time`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"customer_id"'], 'null') || ']' END END AS `customer_id`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"terminal_id"'], 'null') || ']' END END AS `terminal_id`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].is_fraud' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"is_fraud"'], 'null') || ']' END END AS `is_fraud`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"_seq"'], 'null') || ']' END END AS `_seq`
 FROM wrapped;
 
 CREATE TEMPORARY VIEW digits AS
@@ -93,6 +101,15 @@ SELECT
   END AS _reason
 FROM typed;
 
+CREATE TEMPORARY VIEW fated AS
+SELECT *,
+  CASE
+    WHEN _reason IS NOT NULL THEN 'quarantined'
+    WHEN _late THEN 'late'
+    ELSE 'accepted'
+  END AS _fate
+FROM judged;
+
 CREATE TEMPORARY VIEW accepted AS
 SELECT `_seq`, _arrival, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `is_fraud`, _identity
 FROM (
@@ -100,7 +117,7 @@ SELECT
   `_seq`, _arrival, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `is_fraud`,
   (((`event_time` * CAST(2177342782468422677 AS BIGINT)) + (`event_time` * CAST(2177342782468422677 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) + (((`transaction_id` * CAST(2177342782468422679 AS BIGINT)) + (`transaction_id` * CAST(2177342782468422679 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _identity,
   ROW_NUMBER() OVER (PARTITION BY `event_time`, `transaction_id` ORDER BY _now) AS _copy
-FROM (SELECT *, PROCTIME() AS _now FROM judged WHERE _reason IS NULL AND NOT _late)
+FROM (SELECT *, PROCTIME() AS _now FROM fated WHERE _fate = 'accepted')
 )
 WHERE _copy = 1;
 
@@ -108,17 +125,19 @@ CREATE TEMPORARY TABLE `terminal_risk__tiles` (
   `terminal_id` BIGINT,
   `tile_start` BIGINT,
   `n` BIGINT,
+  `ts` BIGINT,
   `max_ts` BIGINT,
+  `arrival` BIGINT,
   `min_arrival` BIGINT,
   `set_hash` BIGINT,
-  `max_seq` BIGINT,
+  `seq` BIGINT,
   `f0` BIGINT,
   `f1` BIGINT
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/terminal_risk__tiles',
-  'format' = 'debezium-json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `quarantine` (
@@ -128,8 +147,8 @@ CREATE TEMPORARY TABLE `quarantine` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/quarantine',
-  'format' = 'json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `late` (
@@ -138,8 +157,8 @@ CREATE TEMPORARY TABLE `late` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/late',
-  'format' = 'json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `skipped` (
@@ -148,18 +167,18 @@ CREATE TEMPORARY TABLE `skipped` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/skipped',
-  'format' = 'json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `fates` (
   `fate` STRING,
-  `n` BIGINT
+  `seq` BIGINT
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/fates',
-  'format' = 'debezium-json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 EXECUTE STATEMENT SET
@@ -168,38 +187,41 @@ BEGIN
 INSERT INTO `terminal_risk__tiles`
 SELECT
   `terminal_id`,
-  tile_start,
-  COUNT(*) AS n,
-  MAX(_ts) AS max_ts,
-  MIN(_arrival) AS min_arrival,
-  SUM(_hash) AS set_hash,
-  MAX(`_seq`) AS max_seq,
-  COALESCE(SUM(f0), CAST(0 AS BIGINT)) AS f0,
-  COALESCE(SUM(f1), CAST(0 AS BIGINT)) AS f1
+  `tile_start`,
+  COUNT(*) OVER w AS n,
+  ts,
+  MAX(ts) OVER w AS max_ts,
+  arrival,
+  MIN(arrival) OVER w AS min_arrival,
+  SUM(_hash) OVER w AS set_hash,
+  seq,
+  COALESCE(SUM(f0) OVER w, CAST(0 AS BIGINT)) AS f0,
+  COALESCE(SUM(f1) OVER w, CAST(0 AS BIGINT)) AS f1
 FROM (
 SELECT
   `terminal_id`,
   `event_time` - (`event_time` % CAST(3600000 AS BIGINT) + CAST(3600000 AS BIGINT)) % CAST(3600000 AS BIGINT) AS tile_start,
-  `event_time` AS _ts,
-  _arrival,
-  `_seq`,
+  `event_time` AS ts,
+  _arrival AS arrival,
+  `_seq` AS seq,
   (((_identity * CAST(2611923443488327891 AS BIGINT)) + (_identity * CAST(2611923443488327891 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _hash,
   CASE WHEN (`is_fraud` IS NULL) THEN CAST(NULL AS BIGINT) ELSE CASE WHEN `is_fraud` THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END AS f0,
-  CASE WHEN (NOT (CASE WHEN (`is_fraud` IS NULL) THEN CAST(NULL AS BIGINT) ELSE CASE WHEN `is_fraud` THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END IS NULL)) THEN CAST(1 AS BIGINT) ELSE CAST(NULL AS BIGINT) END AS f1
+  CASE WHEN (NOT (CASE WHEN (`is_fraud` IS NULL) THEN CAST(NULL AS BIGINT) ELSE CASE WHEN `is_fraud` THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END IS NULL)) THEN CAST(1 AS BIGINT) ELSE CAST(NULL AS BIGINT) END AS f1,
+  PROCTIME() AS _now
 FROM accepted
 WHERE `terminal_id` IS NOT NULL
 )
-GROUP BY `terminal_id`, tile_start;
+WINDOW w AS (PARTITION BY `terminal_id`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `quarantine`
 SELECT _reason, _raw, `_seq`
-FROM judged
-WHERE _reason IS NOT NULL;
+FROM fated
+WHERE _fate = 'quarantined';
 
 INSERT INTO `late`
 SELECT _raw, `_seq`
-FROM judged
-WHERE _reason IS NULL AND _late;
+FROM fated
+WHERE _fate = 'late';
 
 INSERT INTO `skipped`
 SELECT 'terminal_risk', `_seq` FROM accepted WHERE NOT (`terminal_id` IS NOT NULL)
@@ -207,8 +229,7 @@ UNION ALL
 SELECT CAST(NULL AS STRING), `_seq` FROM accepted WHERE NOT ((`terminal_id` IS NOT NULL));
 
 INSERT INTO `fates`
-SELECT fate, COUNT(*) AS n
-FROM (SELECT CASE WHEN _reason IS NOT NULL THEN 'quarantined' WHEN _late THEN 'late' ELSE 'accepted' END AS fate FROM judged)
-GROUP BY fate;
+SELECT _fate, `_seq`
+FROM fated;
 
 END;

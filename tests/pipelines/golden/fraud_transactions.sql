@@ -1,5 +1,7 @@
 SET 'table.local-time-zone' = 'UTC';
 
+SET 'parallelism.default' = '1';
+
 SET 'table.optimizer.reuse-optimize-block-with-digest-enabled' = 'true';
 
 SET 'pipeline.object-reuse' = 'true';
@@ -16,29 +18,35 @@ CREATE TEMPORARY VIEW texts AS
 SELECT _raw, CASE WHEN RAND() < 2 THEN DECODE(_raw, 'UTF-8') END AS line
 FROM lines;
 
+CREATE TEMPORARY VIEW split AS
+SELECT
+  _raw, line,
+  CASE WHEN RAND() < 2 THEN CASE WHEN REGEXP(line, '^\{"[^"\\,:\x00-\x1F\x{FFFD}]*+":(?:"[^"\\,:\x00-\x1F\x{FFFD}]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null)(?:,"[^"\\,:\x00-\x1F\x{FFFD}]*+":(?:"[^"\\,:\x00-\x1F\x{FFFD}]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null))*+\}\z') THEN STR_TO_MAP(SUBSTRING(line, 2, CHAR_LENGTH(line) - 2), ',', ':') END END AS _plain
+FROM texts;
+
 CREATE TEMPORARY VIEW wrapped AS
 SELECT
-  _raw,
-  CASE WHEN RAND() < 2 THEN '[' || line || ',"' || MD5(line) || '"]' END AS w,
-  REGEXP(line, '^[ \t\r]*\{') AS _brace,
-  CASE WHEN POSITION(U&'\FFFD' IN line) > 0
+  _raw, _plain,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN '[' || line || ',"' || MD5(line) || '"]' END END AS w,
+  CASE WHEN _plain IS NULL THEN REGEXP(line, '^[ \t\r]*\{') END AS _brace,
+  CASE WHEN _plain IS NULL AND POSITION(U&'\FFFD' IN line) > 0
     THEN DECODE(ENCODE(line, 'UTF-8'), 'ISO-8859-1') = DECODE(_raw, 'ISO-8859-1')
     ELSE TRUE END AS _utf8
-FROM texts;
+FROM split;
 
 CREATE TEMPORARY VIEW parsed AS
 SELECT
   _raw,
-  _brace AND _utf8 AND COALESCE(JSON_VALUE(w, 'lax $[1]') || '"]' = RIGHT(w, 34), FALSE) AS _object,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `transaction_id`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `event_time`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `arrival_time`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `customer_id`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `terminal_id`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].amount' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `amount`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0].country' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `country`,
-  CASE WHEN RAND() < 2 THEN JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER) END AS `_seq`,
-  CASE WHEN RAND() < 2 THEN JSON_VALUE(w, 'lax $[0].country') END AS `_s_country`
+  CASE WHEN _plain IS NULL THEN _brace AND _utf8 AND COALESCE(JSON_VALUE(w, 'lax $[1]') || '"]' = RIGHT(w, 34), FALSE) ELSE TRUE END AS _object,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"transaction_id"'], 'null') || ']' END END AS `transaction_id`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"event_time"'], 'null') || ']' END END AS `event_time`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"arrival_time"'], 'null') || ']' END END AS `arrival_time`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"customer_id"'], 'null') || ']' END END AS `customer_id`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"terminal_id"'], 'null') || ']' END END AS `terminal_id`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].amount' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"amount"'], 'null') || ']' END END AS `amount`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].country' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"country"'], 'null') || ']' END END AS `country`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"_seq"'], 'null') || ']' END END AS `_seq`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_VALUE(w, 'lax $[0].country') ELSE SUBSTRING(_plain['"country"'], 2, CHAR_LENGTH(_plain['"country"']) - 2) END END AS `_s_country`
 FROM wrapped;
 
 CREATE TEMPORARY VIEW digits AS
@@ -99,6 +107,15 @@ SELECT
   END AS _reason
 FROM typed;
 
+CREATE TEMPORARY VIEW fated AS
+SELECT *,
+  CASE
+    WHEN _reason IS NOT NULL THEN 'quarantined'
+    WHEN _late THEN 'late'
+    ELSE 'accepted'
+  END AS _fate
+FROM judged;
+
 CREATE TEMPORARY VIEW accepted AS
 SELECT `_seq`, _arrival, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `amount`, `country`, _identity
 FROM (
@@ -106,7 +123,7 @@ SELECT
   `_seq`, _arrival, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `amount`, `country`,
   (((`event_time` * CAST(2177342782468422677 AS BIGINT)) + (`event_time` * CAST(2177342782468422677 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) + (((`transaction_id` * CAST(2177342782468422679 AS BIGINT)) + (`transaction_id` * CAST(2177342782468422679 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _identity,
   ROW_NUMBER() OVER (PARTITION BY `event_time`, `transaction_id` ORDER BY _now) AS _copy
-FROM (SELECT *, PROCTIME() AS _now FROM judged WHERE _reason IS NULL AND NOT _late)
+FROM (SELECT *, PROCTIME() AS _now FROM fated WHERE _fate = 'accepted')
 )
 WHERE _copy = 1;
 
@@ -114,10 +131,12 @@ CREATE TEMPORARY TABLE `customer_activity__tiles` (
   `customer_id` BIGINT,
   `tile_start` BIGINT,
   `n` BIGINT,
+  `ts` BIGINT,
   `max_ts` BIGINT,
+  `arrival` BIGINT,
   `min_arrival` BIGINT,
   `set_hash` BIGINT,
-  `max_seq` BIGINT,
+  `seq` BIGINT,
   `f0` BIGINT,
   `f1` BIGINT,
   `f2` BIGINT,
@@ -128,8 +147,8 @@ CREATE TEMPORARY TABLE `customer_activity__tiles` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/customer_activity__tiles',
-  'format' = 'debezium-json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `customer_activity__f5__values` (
@@ -137,38 +156,43 @@ CREATE TEMPORARY TABLE `customer_activity__f5__values` (
   `tile_start` BIGINT,
   `value` BIGINT,
   `count` BIGINT,
+  `ts` BIGINT,
   `max_ts` BIGINT,
+  `arrival` BIGINT,
   `min_arrival` BIGINT,
-  `max_seq` BIGINT
+  `seq` BIGINT
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/customer_activity__f5__values',
-  'format' = 'debezium-json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `customer_activity__f7__entries` (
   `customer_id` BIGINT,
   `tile_start` BIGINT,
   `ts` BIGINT,
+  `arrival` BIGINT,
   `id0` BIGINT,
   `value` BIGINT,
   `seq` BIGINT
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/customer_activity__f7__entries',
-  'format' = 'json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `terminal_activity__tiles` (
   `terminal_id` BIGINT,
   `tile_start` BIGINT,
   `n` BIGINT,
+  `ts` BIGINT,
   `max_ts` BIGINT,
+  `arrival` BIGINT,
   `min_arrival` BIGINT,
   `set_hash` BIGINT,
-  `max_seq` BIGINT,
+  `seq` BIGINT,
   `f0` BIGINT,
   `f1` BIGINT,
   `f2` BIGINT,
@@ -178,8 +202,8 @@ CREATE TEMPORARY TABLE `terminal_activity__tiles` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/terminal_activity__tiles',
-  'format' = 'debezium-json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `terminal_activity__f5__values` (
@@ -187,14 +211,16 @@ CREATE TEMPORARY TABLE `terminal_activity__f5__values` (
   `tile_start` BIGINT,
   `value` BIGINT,
   `count` BIGINT,
+  `ts` BIGINT,
   `max_ts` BIGINT,
+  `arrival` BIGINT,
   `min_arrival` BIGINT,
-  `max_seq` BIGINT
+  `seq` BIGINT
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/terminal_activity__f5__values',
-  'format' = 'debezium-json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `quarantine` (
@@ -204,8 +230,8 @@ CREATE TEMPORARY TABLE `quarantine` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/quarantine',
-  'format' = 'json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `late` (
@@ -214,8 +240,8 @@ CREATE TEMPORARY TABLE `late` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/late',
-  'format' = 'json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `skipped` (
@@ -224,18 +250,18 @@ CREATE TEMPORARY TABLE `skipped` (
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/skipped',
-  'format' = 'json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 CREATE TEMPORARY TABLE `fates` (
   `fate` STRING,
-  `n` BIGINT
+  `seq` BIGINT
 ) WITH (
   'connector' = 'filesystem',
   'path' = 'file:///output/fates',
-  'format' = 'debezium-json',
-  'sink.rolling-policy.rollover-interval' = '1 min'
+  'format' = 'csv',
+  'csv.null-literal' = '*'
 );
 
 EXECUTE STATEMENT SET
@@ -244,26 +270,28 @@ BEGIN
 INSERT INTO `customer_activity__tiles`
 SELECT
   `customer_id`,
-  tile_start,
-  COUNT(*) AS n,
-  MAX(_ts) AS max_ts,
-  MIN(_arrival) AS min_arrival,
-  SUM(_hash) AS set_hash,
-  MAX(`_seq`) AS max_seq,
-  COALESCE(SUM(f0), CAST(0 AS BIGINT)) AS f0,
-  COALESCE(SUM(f1), CAST(0 AS BIGINT)) AS f1,
-  COALESCE(SUM(f2), CAST(0 AS BIGINT)) AS f2,
-  MIN(f3) AS f3,
-  MAX(f4) AS f4,
-  MAX(f6) AS f6,
-  MAX(f8) AS f8
+  `tile_start`,
+  COUNT(*) OVER w AS n,
+  ts,
+  MAX(ts) OVER w AS max_ts,
+  arrival,
+  MIN(arrival) OVER w AS min_arrival,
+  SUM(_hash) OVER w AS set_hash,
+  seq,
+  COALESCE(SUM(f0) OVER w, CAST(0 AS BIGINT)) AS f0,
+  COALESCE(SUM(f1) OVER w, CAST(0 AS BIGINT)) AS f1,
+  COALESCE(SUM(f2) OVER w, CAST(0 AS BIGINT)) AS f2,
+  MIN(f3) OVER w AS f3,
+  MAX(f4) OVER w AS f4,
+  MAX(f6) OVER w AS f6,
+  MAX(f8) OVER w AS f8
 FROM (
 SELECT
   `customer_id`,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
-  `event_time` AS _ts,
-  _arrival,
-  `_seq`,
+  `event_time` AS ts,
+  _arrival AS arrival,
+  `_seq` AS seq,
   (((_identity * CAST(2611923443488327891 AS BIGINT)) + (_identity * CAST(2611923443488327891 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _hash,
   CAST(1 AS BIGINT) AS f0,
   `amount` AS f1,
@@ -271,102 +299,124 @@ SELECT
   `amount` AS f3,
   `amount` AS f4,
   CASE WHEN (NOT (`amount` IS NULL)) THEN `event_time` ELSE CAST(NULL AS BIGINT) END AS f6,
-  (CASE WHEN `event_time` < 0 THEN '0' || LPAD(CAST(`event_time` + CAST(9223372036854775807 AS BIGINT) + CAST(1 AS BIGINT) AS STRING), 19, '0') ELSE '1' || LPAD(CAST(`event_time` AS STRING), 19, '0') END) || ' ' || (CASE WHEN `transaction_id` < 0 THEN '0' || LPAD(CAST(`transaction_id` + CAST(9223372036854775807 AS BIGINT) + CAST(1 AS BIGINT) AS STRING), 19, '0') ELSE '1' || LPAD(CAST(`transaction_id` AS STRING), 19, '0') END) || ' ' || (HEX(`country`)) AS f8
+  (CASE WHEN `event_time` < 0 THEN '0' || LPAD(CAST(`event_time` + CAST(9223372036854775807 AS BIGINT) + CAST(1 AS BIGINT) AS STRING), 19, '0') ELSE '1' || LPAD(CAST(`event_time` AS STRING), 19, '0') END) || ' ' || (CASE WHEN `transaction_id` < 0 THEN '0' || LPAD(CAST(`transaction_id` + CAST(9223372036854775807 AS BIGINT) + CAST(1 AS BIGINT) AS STRING), 19, '0') ELSE '1' || LPAD(CAST(`transaction_id` AS STRING), 19, '0') END) || ' ' || (HEX(`country`)) AS f8,
+  PROCTIME() AS _now
 FROM accepted
 WHERE `customer_id` IS NOT NULL
 )
-GROUP BY `customer_id`, tile_start;
+WINDOW w AS (PARTITION BY `customer_id`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `customer_activity__f5__values`
 SELECT
-  `customer_id`, tile_start, `value`,
-  COUNT(*) AS `count`, MAX(_ts) AS max_ts, MIN(_arrival) AS min_arrival, MAX(`_seq`) AS max_seq
-FROM (
-SELECT
   `customer_id`,
-  `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
-  `terminal_id` AS `value`,
-  `event_time` AS _ts,
-  _arrival,
-  `_seq`
-FROM accepted
-WHERE `customer_id` IS NOT NULL
-)
-WHERE `value` IS NOT NULL
-GROUP BY `customer_id`, tile_start, `value`;
-
-INSERT INTO `customer_activity__f7__entries`
+  `tile_start`,
+  `value`,
+  COUNT(*) OVER w AS `count`,
+  ts,
+  MAX(ts) OVER w AS max_ts,
+  arrival,
+  MIN(arrival) OVER w AS min_arrival,
+  seq
+FROM (
 SELECT
   `customer_id`,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
   `event_time` AS ts,
-  `transaction_id` AS id0,
-  `amount` AS `value`,
-  `_seq` AS seq
+  _arrival AS arrival,
+  `_seq` AS seq,
+  `terminal_id` AS `value`,
+  PROCTIME() AS _now
 FROM accepted
-WHERE `customer_id` IS NOT NULL AND `amount` IS NOT NULL;
+WHERE `customer_id` IS NOT NULL AND `terminal_id` IS NOT NULL
+)
+WINDOW w AS (PARTITION BY `customer_id`, `tile_start`, `value` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
+
+INSERT INTO `customer_activity__f7__entries`
+SELECT `customer_id`, `tile_start`, `ts`, `arrival`, `id0`, `value`, `seq`
+FROM (
+SELECT
+  `customer_id`,
+  `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
+  `event_time` AS ts,
+  _arrival AS arrival,
+  `_seq` AS seq,
+  `transaction_id` AS id0,
+  `amount` AS `value`
+FROM accepted
+WHERE `customer_id` IS NOT NULL AND `amount` IS NOT NULL
+);
 
 INSERT INTO `terminal_activity__tiles`
 SELECT
   `terminal_id`,
-  tile_start,
-  COUNT(*) AS n,
-  MAX(_ts) AS max_ts,
-  MIN(_arrival) AS min_arrival,
-  SUM(_hash) AS set_hash,
-  MAX(`_seq`) AS max_seq,
-  COALESCE(SUM(f0), CAST(0 AS BIGINT)) AS f0,
-  COALESCE(SUM(f1), CAST(0 AS BIGINT)) AS f1,
-  COALESCE(SUM(f2), CAST(0 AS BIGINT)) AS f2,
-  MIN(f3) AS f3,
-  MAX(f4) AS f4,
-  MAX(f6) AS f6
+  `tile_start`,
+  COUNT(*) OVER w AS n,
+  ts,
+  MAX(ts) OVER w AS max_ts,
+  arrival,
+  MIN(arrival) OVER w AS min_arrival,
+  SUM(_hash) OVER w AS set_hash,
+  seq,
+  COALESCE(SUM(f0) OVER w, CAST(0 AS BIGINT)) AS f0,
+  COALESCE(SUM(f1) OVER w, CAST(0 AS BIGINT)) AS f1,
+  COALESCE(SUM(f2) OVER w, CAST(0 AS BIGINT)) AS f2,
+  MIN(f3) OVER w AS f3,
+  MAX(f4) OVER w AS f4,
+  MAX(f6) OVER w AS f6
 FROM (
 SELECT
   `terminal_id`,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
-  `event_time` AS _ts,
-  _arrival,
-  `_seq`,
+  `event_time` AS ts,
+  _arrival AS arrival,
+  `_seq` AS seq,
   (((_identity * CAST(2611923443488327891 AS BIGINT)) + (_identity * CAST(2611923443488327891 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _hash,
   CAST(1 AS BIGINT) AS f0,
   `amount` AS f1,
   CASE WHEN (NOT (`amount` IS NULL)) THEN CAST(1 AS BIGINT) ELSE CAST(NULL AS BIGINT) END AS f2,
   `amount` AS f3,
   `amount` AS f4,
-  CASE WHEN (NOT (`amount` IS NULL)) THEN `event_time` ELSE CAST(NULL AS BIGINT) END AS f6
+  CASE WHEN (NOT (`amount` IS NULL)) THEN `event_time` ELSE CAST(NULL AS BIGINT) END AS f6,
+  PROCTIME() AS _now
 FROM accepted
 WHERE `terminal_id` IS NOT NULL
 )
-GROUP BY `terminal_id`, tile_start;
+WINDOW w AS (PARTITION BY `terminal_id`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `terminal_activity__f5__values`
 SELECT
-  `terminal_id`, tile_start, `value`,
-  COUNT(*) AS `count`, MAX(_ts) AS max_ts, MIN(_arrival) AS min_arrival, MAX(`_seq`) AS max_seq
+  `terminal_id`,
+  `tile_start`,
+  `value`,
+  COUNT(*) OVER w AS `count`,
+  ts,
+  MAX(ts) OVER w AS max_ts,
+  arrival,
+  MIN(arrival) OVER w AS min_arrival,
+  seq
 FROM (
 SELECT
   `terminal_id`,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
+  `event_time` AS ts,
+  _arrival AS arrival,
+  `_seq` AS seq,
   `customer_id` AS `value`,
-  `event_time` AS _ts,
-  _arrival,
-  `_seq`
+  PROCTIME() AS _now
 FROM accepted
-WHERE `terminal_id` IS NOT NULL
+WHERE `terminal_id` IS NOT NULL AND `customer_id` IS NOT NULL
 )
-WHERE `value` IS NOT NULL
-GROUP BY `terminal_id`, tile_start, `value`;
+WINDOW w AS (PARTITION BY `terminal_id`, `tile_start`, `value` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `quarantine`
 SELECT _reason, _raw, `_seq`
-FROM judged
-WHERE _reason IS NOT NULL;
+FROM fated
+WHERE _fate = 'quarantined';
 
 INSERT INTO `late`
 SELECT _raw, `_seq`
-FROM judged
-WHERE _reason IS NULL AND _late;
+FROM fated
+WHERE _fate = 'late';
 
 INSERT INTO `skipped`
 SELECT 'customer_activity', `_seq` FROM accepted WHERE NOT (`customer_id` IS NOT NULL)
@@ -376,8 +426,7 @@ UNION ALL
 SELECT CAST(NULL AS STRING), `_seq` FROM accepted WHERE NOT ((`customer_id` IS NOT NULL) OR (`terminal_id` IS NOT NULL));
 
 INSERT INTO `fates`
-SELECT fate, COUNT(*) AS n
-FROM (SELECT CASE WHEN _reason IS NOT NULL THEN 'quarantined' WHEN _late THEN 'late' ELSE 'accepted' END AS fate FROM judged)
-GROUP BY fate;
+SELECT _fate, `_seq`
+FROM fated;
 
 END;
