@@ -291,5 +291,5 @@ def publish(plan: SetPlan, result: pa.Table, account: Mapping[str, Any], scratch
         "rows": result.num_rows,
         "account": account,
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    (folder / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     shutil.move(folder, target)

@@ -42,7 +42,7 @@ def upload(
         The archive, as `backfill` takes events.
     output
         New folder: for each view a folder of Parquet files with the key columns and ``record``, and
-        ``manifest.json``; written aside and renamed.
+        ``_manifest.json``; written aside and renamed.
     cut
         Instant (ms) up to which the archive is complete by arrival, of every source; by default each source's
         largest arrival less a minute.
@@ -82,7 +82,7 @@ def upload(
             "sources": {name: {"cut": at, "batch_end": end} for name, (at, end) in ends.items()},
             "account": account,
         }
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (folder / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         folder.rename(target)
     return manifest
 

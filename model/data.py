@@ -204,7 +204,7 @@ def read_training_set(source: pa.Table | str | Path, plan: SetPlan) -> pa.Table:
         return source
     folder = Path(source)
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "_manifest.json").read_text())
         stamped = dict(manifest["fingerprints"])
         table = pa.concat_tables([pq.read_table(each) for each in sorted(folder.glob("*.parquet"))])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -16,7 +16,7 @@ from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SetPlan, ViewPlan
 from unskew.pipelines.records import closed_layout
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
 
 
 def load_upload(store: SqliteStore, plan: SetPlan, folder: str | Path, instant: int) -> int:

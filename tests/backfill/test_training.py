@@ -52,7 +52,7 @@ def test_values_are_point_in_time_correct() -> None:
 
 def test_the_manifest_accounts_for_every_row(tmp_path: Path) -> None:
     backfill(SET, EVENTS, SPINE, output=tmp_path / "out")
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
     assert manifest["account"] == {"tx": {"applied": 3, "duplicate": 1, "filtered": 1, "quarantined_wrong_type": 1}}
     assert manifest["rows"] == 3
     assert pq.read_table(tmp_path / "out" / "part-000000.parquet").num_rows == 3

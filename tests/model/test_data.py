@@ -140,8 +140,8 @@ def test_a_folder_is_read_and_other_definitions_are_refused(tmp_path: Path) -> N
 SPOILT: dict[str, Callable[[Path], object]] = {
     "nothing": lambda path: path.rmdir(),
     "empty": lambda _: None,
-    "no JSON": lambda path: (path / "manifest.json").write_text("{"),
-    "no manifest": lambda path: (path / "manifest.json").write_text("[]"),
+    "no JSON": lambda path: (path / "_manifest.json").write_text("{"),
+    "no manifest": lambda path: (path / "_manifest.json").write_text("[]"),
 }
 
 
