@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +20,11 @@ from unskew.pipelines.commands.options import (
     quiet_engines,
 )
 from unskew.pipelines.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from unskew.online.read import Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -86,6 +92,16 @@ def judge(defs: Path, name: str | None, data: Path | None, *, as_json: bool) -> 
         typer.echo(f"{key:<12}" + "".join(f"  {metric} {value:.4f}" for metric, value in row.items()))
 
 
+def model_inputs(reading: Reading, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return what a model reads: the features, and the request's columns as they were given."""
+    import pyarrow as pa  # noqa: PLC0415 - `--help` needs none of it
+
+    table = reading.table()
+    for each in reading.plan.request:
+        table = table.append_column(each.name, pa.array([row[each.name] for row in rows]))
+    return table
+
+
 def score(
     model: Annotated[Path, typer.Option(help="Folder of the model.")],
     defs: Defs,
@@ -106,7 +122,7 @@ def score(
     scorer.check(plan.fingerprints())
     with open_store(store) as opened:
         reading = FeatureReader(plan, opened).read(asked, instant(at))
-    found = scorer.score(reading.table()).tolist()
+    found = scorer.score(model_inputs(reading, asked)).tolist()
     if as_json:
         print_json({"at": instant(at), "fingerprint": scorer.description.fingerprint, "scores": found})
         return

@@ -26,6 +26,7 @@ from unskew.online.store import SqliteStore
 from unskew.online.stream import run_stream
 from unskew.online.upload import load_upload
 from unskew.pipelines.backends.beam import Flip
+from unskew.pipelines.commands.model import model_inputs
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
@@ -224,12 +225,12 @@ def score(scenario: Scenario, store: SqliteStore, logs: dict[str, Log], folder: 
     wanted = [*(key.name for view in plan.views for key in view.keys), *(each.name for each in plan.request)]
     newest = logs[scenario.main].table.filter(pa.array(logs[scenario.main].sound))
     rows = newest.slice(max(newest.num_rows - SCORED, 0)).select(list(dict.fromkeys(wanted)))
-    reader = FeatureReader(plan, store)
+    reader, asked = FeatureReader(plan, store), rows.to_pylist()
     began = time.perf_counter()
-    reading = reader.read(rows.to_pylist(), now)
+    reading = reader.read(asked, now)
     milliseconds = (time.perf_counter() - began) * 1_000
     found = reading.table()
-    probabilities = scorer.score(found)
+    probabilities = scorer.score(model_inputs(reading, asked))
     flips = [flip for each in plan.sources for flip in known_flips(store, each.name)]
     spine = rows.append_column("t", pa.array(np.full(rows.num_rows, now)))
     events = {name: each.table for name, each in logs.items()}
