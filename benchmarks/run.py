@@ -1,0 +1,38 @@
+"""All benchmarks in one run: prints them and writes ``build/bench.json``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import backfill
+import online
+import stream
+
+ALL_ROWS = 2**31
+
+
+def main() -> None:
+    """Run each benchmark beside its peers."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument(
+        "--rows", type=int, default=ALL_ROWS, help="only the first rows of the handbook's transactions"
+    )
+    rows = arguments.parse_args().rows
+    found: list[dict[str, object]] = []
+    for each in (online, backfill, stream):
+        for row in each.run(rows):
+            found.append(row)
+            sys.stdout.write(
+                f"{row['work']:<32} {row['system']:<32} {row['rows_per_second']:>10,} /s {row['peak_mib']:>7,} MiB\n"
+            )
+            sys.stdout.flush()
+    path = Path("build/bench.json")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
