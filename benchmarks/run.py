@@ -7,9 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-import backfill
-import online
-import stream
+import bench_backfill
+import bench_online
+import bench_stream
 
 ALL_ROWS = 2**31
 
@@ -22,7 +22,7 @@ def main() -> None:
     )
     rows = arguments.parse_args().rows
     found: list[dict[str, object]] = []
-    for each in (online, backfill, stream):
+    for each in (bench_online, bench_backfill, bench_stream):
         for row in each.run(rows):
             found.append(row)
             sys.stdout.write(

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from unskew.backfill.training import backfill
 from unskew.backfill.upload import batch_end, upload
+from unskew.model.network import Settings
 from unskew.model.scoring import Scorer
 from unskew.model.training import Trained, train
 from unskew.online.materialise import materialise
@@ -155,7 +156,7 @@ def run_demo(scenario: Scenario, folder: Path, probes: int, progress: Progress =
             report = parity(plan, scenario.events, probes=probes, progress=progress)
             write_report(report, folder)
         with step("train"):
-            trained = train(training_set, plan, label="label", output=folder / "model")
+            trained = train(training_set, plan, label="label", output=folder / "model", settings=Settings(members=3))
         with step("score"):
             figures = score(scenario, store, logs, folder)
     figures |= {"fates": fates, "training_rows": training_set.num_rows}

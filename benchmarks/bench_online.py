@@ -2,7 +2,7 @@
 
 The store holds the closed tiles of the fraud handbook's first rows; all features of the set are read.
 
-Run ``python benchmarks/online.py --rows 300000``.
+Run ``python benchmarks/bench_online.py --rows 300000``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Both read the fraud handbook's Parquet and write Parquet, each in a process of i
 windows of DuckDB lie on the same grid: its frames reach back from each row's own instant to the tile's start.
 `partners` needs no frame of DuckDB's own: COUNT(DISTINCT ...) over a range.
 
-Run ``python benchmarks/backfill.py --rows 300000``.
+Run ``python benchmarks/bench_backfill.py --rows 300000``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ backfill(fraud_handbook, sys.argv[1], spine.to_arrow_table(), output=sys.argv[2]
 THEIRS = """
 import sys, duckdb
 sys.path.insert(0, sys.argv[3])
-from backfill import window_sql
+from bench_backfill import window_sql
 duckdb.connect().execute(f"COPY ({window_sql()}) TO '{sys.argv[2]}' (FORMAT parquet, COMPRESSION zstd)", [sys.argv[1]])
 """
 
@@ -86,7 +86,7 @@ def window_sql() -> str:
 def measured(code: str, *arguments: str) -> tuple[float, float]:
     """Run code in a fresh process; return its seconds and the peak memory of its tree, MiB."""
     began, peak = time.perf_counter(), 0.0
-    with subprocess.Popen([sys.executable, "-c", code, *arguments]) as process:
+    with subprocess.Popen([sys.executable, "-c", code, *arguments]) as process:  # noqa: S603 - our own code above
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             try:

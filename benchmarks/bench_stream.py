@@ -4,7 +4,7 @@ Both run in the same way (a Flink process of its own, one reader, checkpoints, C
 over the fraud handbook's transactions as JSON lines. The hand-written job reads them with Flink's JSON format into
 strings and checks forms with TRY_CAST; it keeps neither raw bytes nor a set hash, and a line that is no JSON vanishes.
 
-Run ``python benchmarks/stream.py --rows 300000``.
+Run ``python benchmarks/bench_stream.py --rows 300000``.
 """
 
 from __future__ import annotations
