@@ -114,17 +114,17 @@ def score(
 ) -> None:
     """Read features online and score them; refused if the model was trained on other definitions."""
     plan = load_plan(defs, name)
-    asked = asked_rows(plan, cells, rows)
+    asked, when = asked_rows(plan, cells, rows), instant(at)
     from unskew.model.scoring import Scorer  # noqa: PLC0415 - starts ONNX Runtime
     from unskew.online.read import FeatureReader  # noqa: PLC0415
 
     scorer = Scorer.load(model)
     scorer.check(plan.fingerprints())
     with open_store(store) as opened:
-        reading = FeatureReader(plan, opened).read(asked, instant(at))
+        reading = FeatureReader(plan, opened).read(asked, when)
     found = scorer.score(model_inputs(reading, asked)).tolist()
     if as_json:
-        print_json({"at": instant(at), "fingerprint": scorer.description.fingerprint, "scores": found})
+        print_json({"at": when, "fingerprint": scorer.description.fingerprint, "scores": found})
         return
     for each in found:
         typer.echo(f"{each:.6f}")

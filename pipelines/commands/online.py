@@ -99,14 +99,14 @@ def get(
 ) -> None:
     """Read the features of one or many entities at an instant."""
     plan = load_plan(defs, name)
-    asked = asked_rows(plan, cells, rows)
+    asked, when = asked_rows(plan, cells, rows), instant(at)
     from unskew.online.read import FeatureReader  # noqa: PLC0415 - compiles the kernels
 
     with open_store(store) as opened:
-        reading = FeatureReader(plan, opened).read(asked, instant(at))
+        reading = FeatureReader(plan, opened).read(asked, when)
     found = reading.table().to_pylist()
     if as_json:
-        print_json({"at": instant(at), "fingerprint": plan.fingerprint, "rows": found})
+        print_json({"at": when, "fingerprint": plan.fingerprint, "rows": found})
         return
     for row in found:
         for key, value in row.items():
