@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from unskew.backfill.events import as_table, encoded, open_events, parquet_files, staged, write_arrow
+from unskew.backfill.run import running, scratch_beside
 from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.beam import AsOf, Flip, Job, expand
@@ -90,18 +88,18 @@ def backfill(
     target = None if output is None else new_output(output)
     table = read_spine(plan, spine, t)
     pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
-    with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target and target.parent) as scratch:
-        job = Job(plan, scratch, as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence, shuffle=scratch)
+    with scratch_beside(target) as scratch:
+        job = Job(
+            plan, str(scratch), as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence, shuffle=str(scratch)
+        )
         slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
-        spine_files = [
-            write_arrow(each, Path(scratch) / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)
-        ]
-        with Pipeline(options=PipelineOptions([*options])) as pipeline:
-            expand(pipeline, job, staged(pieces, Path(scratch)), spine_files)
-        result = with_derived(plan, table, read_blocks(plan, Path(scratch), table.num_rows))
-        account = checked_account(Path(scratch), sum(each.rows() for each in pieces))
+        spine_files = [write_arrow(each, scratch / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)]
+        with running(options) as pipeline:
+            expand(pipeline, job, staged(pieces, scratch), spine_files)
+        result = with_derived(plan, table, read_blocks(plan, scratch, table.num_rows))
+        account = checked_account(scratch, sum(each.rows() for each in pieces))
         if target is not None:
-            publish(plan, result, account, Path(scratch), target)
+            publish(plan, result, account, scratch, target)
     return result
 
 
