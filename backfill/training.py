@@ -18,6 +18,7 @@ from unskew.backfill.run import running, scratch_beside
 from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.beam import AsOf, Flip, Job, expand
+from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.derived import evaluate
 from unskew.pipelines.errors import EngineError, InputError, nearest
@@ -193,9 +194,9 @@ def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> list[pa.T
 
 def read_blocks(plan: SetPlan, folder: Path, rows: int) -> pa.Table:
     """Read the features back in the order of the spine."""
-    blocks = sorted(folder.glob("block-*.parquet"))
+    blocks = sorted(folder.glob("block-*.arrow"))
     if blocks:
-        found = pa.concat_tables([pq.read_table(each) for each in blocks])
+        found = joined([str(each) for each in blocks])
     else:
         none = np.zeros(0, np.int64)
         empty = {

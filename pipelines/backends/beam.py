@@ -15,12 +15,11 @@ import apache_beam as beam
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from unskew.backfill.bucket import Column, Events, Spine, bucket_features
 from unskew.backfill.events import Piece, judge, read_arrow
 from unskew.backfill.order import entity_codes, numbers, ranks, repeated, sorted_rows
-from unskew.pipelines.backends.beam_shuffle import Part, hand_over, joined, take_over
+from unskew.pipelines.backends.beam_shuffle import Part, hand_over, joined, take_over, write_file
 from unskew.pipelines.backends.sql import DUCKDB, render
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 
@@ -322,7 +321,7 @@ def runs(keys: pa.Table) -> Any:
 
 
 class WriteBlock(beam.DoFn):  # type: ignore[misc]
-    """Features of all views for one block of spine rows -> one Parquet file in the order of the rows."""
+    """Features of all views for one block of spine rows -> one Arrow file in the order of the rows."""
 
     def __init__(self, job: Job) -> None:
         """Keep the job."""
@@ -339,9 +338,8 @@ class WriteBlock(beam.DoFn):  # type: ignore[misc]
             table = joined(by_view[view.name])
             table = table.take(pa.array(np.argsort(table["__row"].to_numpy(), kind="stable")))
             columns |= {each.name: table[each.name] for each in view.features}
-        path = f"{self.job.output}/block-{block:06d}.parquet"
-        with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
-            pq.write_table(pa.table(columns), sink, compression="zstd")
+        path = f"{self.job.output}/block-{block:06d}.arrow"
+        write_file(pa.table(columns), path)
         yield path
 
 
@@ -358,7 +356,7 @@ def merged(accounts: Iterable[tuple[str, dict[str, int]]]) -> dict[str, dict[str
 def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[str]) -> None:
     """Build the pipeline from pieces of events and Arrow files of the spine.
 
-    Features go to Parquet blocks, the account to ``account.json``, both in `job.output`.
+    Features go to Arrow files by block of rows, the account to ``account.json``, both in `job.output`.
     """
     judged, dropped = judged_pieces(pipeline, job, pieces)
     asked = pipeline | "spine" >> beam.Create(list(spine)) | "partition spine" >> beam.ParDo(PartitionSpine(job))
