@@ -53,7 +53,8 @@ def backfill(
         Definitions, or their plan.
     events
         For each source by name, or alone where the set has one source: a Parquet file, a folder of
-        them, an Arrow table, or a pandas or Polars frame, in order of arrival.
+        them, an Arrow table, or a pandas or Polars frame, in order of arrival. Or one folder that has a folder
+        of Parquet files for each source.
     spine
         The rows to compute at, in the same forms: the key columns, `t`, the request's columns; others are kept.
     as_of
@@ -116,6 +117,8 @@ def new_output(output: str | Path) -> Path:
 
 def events_of(plan: SetPlan, events: Any, source: str) -> Any:
     """Return the events of one source."""
+    if isinstance(events, str | Path) and (Path(events) / source).is_dir():
+        return Path(events) / source
     if isinstance(events, Mapping):
         if source not in events:
             message = f"events of source `{source}` are missing; {nearest(source, events)}"
@@ -123,7 +126,9 @@ def events_of(plan: SetPlan, events: Any, source: str) -> Any:
         return events[source]
     if len(plan.sources) > 1:
         names = ", ".join(f"`{each.name}`" for each in plan.sources)
-        message = f"set `{plan.name}` has several sources; give events for each by name: {names}"
+        message = (
+            f"set `{plan.name}` has several sources; give events for each by name, or a folder of folders: {names}"
+        )
         raise InputError(message)
     return events
 

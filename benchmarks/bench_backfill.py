@@ -3,14 +3,10 @@
 Both read the fraud handbook's Parquet and write Parquet, each in a process of its own, start-up included. The
 windows of DuckDB lie on the same grid: its frames reach back from each row's own instant to the tile's start.
 `partners` needs no frame of DuckDB's own: COUNT(DISTINCT ...) over a range.
-
-Run ``python benchmarks/bench_backfill.py --rows 300000``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -137,15 +133,3 @@ def run(rows: int) -> list[dict[str, object]]:
         {"work": work, "system": system, "rows_per_second": round(count / seconds), "peak_mib": round(peak)}
         for system, (seconds, peak) in figures.items()
     ]
-
-
-def main() -> None:
-    """Measure and print one JSON object for each system."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rows", type=int, default=300_000)
-    for each in run(arguments.parse_args().rows):
-        sys.stdout.write(json.dumps(each) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,18 +1,13 @@
 """Reads a second of the online store, one entity row at a time, beside fetching one raw blob from the same file.
 
 The store holds the closed tiles of the fraud handbook's first rows; all features of the set are read.
-
-Run ``python benchmarks/bench_online.py --rows 300000``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -72,15 +67,3 @@ def run(rows: int) -> list[dict[str, object]]:
         {"work": work, "system": "unskew", "rows_per_second": round(1 / ours), "peak_mib": peak},
         {"work": work, "system": "one raw blob from SQLite", "rows_per_second": round(1 / raw), "peak_mib": peak},
     ]
-
-
-def main() -> None:
-    """Measure and print one JSON object for each system."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rows", type=int, default=300_000)
-    for each in run(arguments.parse_args().rows):
-        sys.stdout.write(json.dumps(each) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,16 +3,10 @@
 Both run in the same way (a Flink process of its own, one reader, checkpoints, CSV sinks), one after the other,
 over the fraud handbook's transactions as JSON lines. The hand-written job reads them with Flink's JSON format into
 strings and checks forms with TRY_CAST; it keeps neither raw bytes nor a set hash, and a line that is no JSON vanishes.
-
-Run ``python benchmarks/bench_stream.py --rows 300000``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
 import tempfile
 import threading
 import time
@@ -176,16 +170,3 @@ def run(rows: int) -> list[dict[str, object]]:
                 }
             )
     return found
-
-
-def main() -> None:
-    """Measure and print one JSON object for each system."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--rows", type=int, default=300_000)
-    for each in run(arguments.parse_args().rows):
-        sys.stdout.write(json.dumps(each) + "\n")
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main()

@@ -1,4 +1,7 @@
-"""All benchmarks in one run: prints them and writes ``build/bench.json``."""
+"""All benchmarks in one run: prints them and writes ``build/bench.json``.
+
+Run ``python benchmarks/run.py --rows 300000 --only stream`` for one of them on fewer rows.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import bench_online
 import bench_stream
 
 ALL_ROWS = 2**31
+BENCHMARKS = {"online": bench_online, "backfill": bench_backfill, "stream": bench_stream}
 
 
 def main() -> None:
@@ -20,10 +24,11 @@ def main() -> None:
     arguments.add_argument(
         "--rows", type=int, default=ALL_ROWS, help="only the first rows of the handbook's transactions"
     )
-    rows = arguments.parse_args().rows
+    arguments.add_argument("--only", choices=BENCHMARKS, help="one benchmark")
+    given = arguments.parse_args()
     found: list[dict[str, object]] = []
-    for each in (bench_online, bench_backfill, bench_stream):
-        for row in each.run(rows):
+    for name, each in BENCHMARKS.items():
+        for row in each.run(given.rows) if given.only in (None, name) else ():
             found.append(row)
             sys.stdout.write(
                 f"{row['work']:<32} {row['system']:<32} {row['rows_per_second']:>10,} /s {row['peak_mib']:>7,} MiB\n"

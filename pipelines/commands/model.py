@@ -10,8 +10,11 @@ import typer
 
 from unskew.pipelines.commands.online import asked_rows, open_store
 from unskew.pipelines.commands.options import (
+    At,
+    Cells,
     Defs,
     Json,
+    Rows,
     SetName,
     Store,
     instant,
@@ -106,9 +109,9 @@ def score(
     model: Annotated[Path, typer.Option(help="Folder of the model.")],
     defs: Defs,
     store: Store,
-    at: Annotated[str, typer.Option(help="Instant: epoch ms or ISO 8601.")],
-    cells: Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each key and request column.")] = None,
-    rows: Annotated[Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line.")] = None,
+    at: At,
+    cells: Cells = None,
+    rows: Rows = None,
     name: SetName = None,
     as_json: Json = False,
 ) -> None:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unskew.pipelines.commands.options import Defs, Json, SetName, Store, instant, load_plan, print_json
+from unskew.pipelines.commands.options import (
+    At,
+    Cells,
+    Defs,
+    Json,
+    Rows,
+    SetName,
+    Store,
+    instant,
+    load_plan,
+    print_json,
+)
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 
@@ -91,9 +102,9 @@ def batch_end(store: Path | None, source: str) -> int | None:
 def get(
     defs: Defs,
     store: Store,
-    at: Annotated[str, typer.Option(help="Instant: epoch ms or ISO 8601.")],
-    cells: Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each key and request column.")] = None,
-    rows: Annotated[Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line.")] = None,
+    at: At,
+    cells: Cells = None,
+    rows: Rows = None,
     name: SetName = None,
     as_json: Json = False,
 ) -> None:
