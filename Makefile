@@ -1,8 +1,10 @@
 # Everything a new user needs: `make demo` and `make test`. Python 3.11 is all that must be there.
 PYTHON ?= python3.11
 BIN := .venv/bin
+SCALE ?= 300000
+ROWS ?= 1754155
 
-.PHONY: test check clean
+.PHONY: demo test check bench clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -11,15 +13,21 @@ BIN := .venv/bin
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+demo: .venv/.installed  ## the whole path on a simulated log, into build/demo; SCALE=n for more
+	rm -rf build/demo
+	$(BIN)/unskew demo build/demo --scale $(SCALE)
+
 test: .venv/.installed check  ## the whole test suite
-	$(BIN)/python -m pytest -q --ignore tests/online
-	$(BIN)/python -m pytest -q tests/online  # PyFlink and Beam register the same protobuf files: one process each
+	$(BIN)/python -m pytest -q
 
 check: .venv/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p unskew
 	$(BIN)/mypy tests --exclude typings
+
+bench: .venv/.installed  ## speed beside peers, on ../shared/data; ROWS=n for fewer
+	$(BIN)/python benchmarks/run.py --rows $(ROWS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build *.egg-info

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.kernels import (
-    NULL,
     Bools,
     Ints,
     known_positions,
@@ -124,8 +123,7 @@ def field_state(field: StateField, column: Column, lo: Ints, hi: Ints, tie: Ints
     if field.kind == "add":
         return sums(column, lo, hi)
     if field.kind in ("min", "max"):
-        found = sliding_extreme(np.where(column.valid, column.data, NULL), lo, hi, 1 if field.kind == "min" else -1)
-        return Values(found, found != NULL)
+        return Values(*sliding_extreme(column.data, column.valid, lo, hi, field.kind == "max"))
     if field.kind == "multiset":
         codes, size = dense_codes(column)
         return Values(sliding_distinct(codes, size, lo, hi), np.ones(len(lo), np.bool_))

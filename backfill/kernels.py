@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-NULL = np.int64(-(2**63))  # no value of a row expression reaches it
 
 
 @njit(cache=True, nogil=True)
@@ -41,9 +40,12 @@ def window_bounds(event_entity: Ints, event_ts: Ints, entity: Ints, tail: Ints, 
 
 
 @njit(cache=True, nogil=True)
-def sliding_extreme(values: Ints, lo: Ints, hi: Ints, sign: int) -> Ints:
-    """Return (s,) the smallest ``sign * value`` of each window, or NULL: a monotone queue of positions."""
-    out = np.empty(len(lo), np.int64)
+def sliding_extreme(values: Ints, valid: Bools, lo: Ints, hi: Ints, largest: bool) -> tuple[Ints, Bools]:
+    """Return (s,) the smallest or largest valid value of each window, and whether there is one.
+
+    A monotone queue of positions; any int64 is a value.
+    """
+    out, known = np.zeros(len(lo), np.int64), np.zeros(len(lo), np.bool_)
     queue = np.empty(len(values) + 1, np.int64)
     front = back = 0
     added = np.int64(0)
@@ -52,16 +54,20 @@ def sliding_extreme(values: Ints, lo: Ints, hi: Ints, sign: int) -> Ints:
             front = back = 0
             added = lo[row]
         while added < hi[row]:
-            if values[added] != NULL:
-                while back > front and sign * values[queue[back - 1]] >= sign * values[added]:
+            if valid[added]:
+                value = values[added]
+                while back > front and (
+                    values[queue[back - 1]] <= value if largest else values[queue[back - 1]] >= value
+                ):
                     back -= 1
                 queue[back] = added
                 back += 1
             added += 1
         while front < back and queue[front] < lo[row]:
             front += 1
-        out[row] = values[queue[front]] if front < back else NULL
-    return out
+        if front < back:
+            out[row], known[row] = values[queue[front]], True
+    return out, known
 
 
 @njit(cache=True, nogil=True)

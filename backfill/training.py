@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from unskew.backfill.events import as_table, encoded, open_events, parquet_files, staged, write_arrow
+from unskew.backfill.run import running, scratch_beside
 from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.beam import AsOf, Flip, Job, expand
+from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.derived import evaluate
 from unskew.pipelines.errors import EngineError, InputError, nearest
@@ -54,7 +53,8 @@ def backfill(
         Definitions, or their plan.
     events
         For each source by name, or alone where the set has one source: a Parquet file, a folder of
-        them, an Arrow table, or a pandas or Polars frame, in order of arrival.
+        them, an Arrow table, or a pandas or Polars frame, in order of arrival. Or one folder that has a folder
+        of Parquet files for each source.
     spine
         The rows to compute at, in the same forms: the key columns, `t`, the request's columns; others are kept.
     as_of
@@ -90,18 +90,18 @@ def backfill(
     target = None if output is None else new_output(output)
     table = read_spine(plan, spine, t)
     pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
-    with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target and target.parent) as scratch:
-        job = Job(plan, scratch, as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence, shuffle=scratch)
+    with scratch_beside(target) as scratch:
+        job = Job(
+            plan, str(scratch), as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence, shuffle=str(scratch)
+        )
         slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
-        spine_files = [
-            write_arrow(each, Path(scratch) / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)
-        ]
-        with Pipeline(options=PipelineOptions([*options])) as pipeline:
-            expand(pipeline, job, staged(pieces, Path(scratch)), spine_files)
-        result = with_derived(plan, table, read_blocks(plan, Path(scratch), table.num_rows))
-        account = checked_account(Path(scratch), sum(each.rows() for each in pieces))
+        spine_files = [write_arrow(each, scratch / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)]
+        with running(options) as pipeline:
+            expand(pipeline, job, staged(pieces, scratch), spine_files)
+        result = with_derived(plan, table, read_blocks(plan, scratch, table.num_rows))
+        account = checked_account(scratch, sum(each.rows() for each in pieces))
         if target is not None:
-            publish(plan, result, account, Path(scratch), target)
+            publish(plan, result, account, scratch, target)
     return result
 
 
@@ -117,6 +117,8 @@ def new_output(output: str | Path) -> Path:
 
 def events_of(plan: SetPlan, events: Any, source: str) -> Any:
     """Return the events of one source."""
+    if isinstance(events, str | Path) and (Path(events) / source).is_dir():
+        return Path(events) / source
     if isinstance(events, Mapping):
         if source not in events:
             message = f"events of source `{source}` are missing; {nearest(source, events)}"
@@ -124,7 +126,9 @@ def events_of(plan: SetPlan, events: Any, source: str) -> Any:
         return events[source]
     if len(plan.sources) > 1:
         names = ", ".join(f"`{each.name}`" for each in plan.sources)
-        message = f"set `{plan.name}` has several sources; give events for each by name: {names}"
+        message = (
+            f"set `{plan.name}` has several sources; give events for each by name, or a folder of folders: {names}"
+        )
         raise InputError(message)
     return events
 
@@ -195,9 +199,9 @@ def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> list[pa.T
 
 def read_blocks(plan: SetPlan, folder: Path, rows: int) -> pa.Table:
     """Read the features back in the order of the spine."""
-    blocks = sorted(folder.glob("block-*.parquet"))
+    blocks = sorted(folder.glob("block-*.arrow"))
     if blocks:
-        found = pa.concat_tables([pq.read_table(each) for each in blocks])
+        found = joined([str(each) for each in blocks])
     else:
         none = np.zeros(0, np.int64)
         empty = {

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from apache_beam import Pipeline
-from apache_beam.options.pipeline_options import PipelineOptions
-
 from unskew.backfill.events import Piece, judge, open_events, staged
+from unskew.backfill.run import running, scratch_beside
 from unskew.backfill.training import checked_account, events_of, new_output
 from unskew.pipelines.backends.beam import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
@@ -66,13 +63,13 @@ def upload(
     pieces = {each.name: open_events(each, events_of(plan, events, each.name)) for each in plan.sources}
     cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
     ends = {each.name: (cuts[each.name], batch_end(each, cuts[each.name])) for each in plan.sources}
-    with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target.parent) as scratch:
-        folder = Path(scratch) / "upload"
+    with scratch_beside(target) as scratch:
+        folder = scratch / "upload"
         for view in plan.views:
             (folder / view.name).mkdir(parents=True)
         read = [each for own in pieces.values() for each in own]
-        with Pipeline(options=PipelineOptions([*options])) as pipeline:
-            expand_upload(pipeline, Job(plan, str(folder), ends=ends, shuffle=scratch), staged(read, Path(scratch)))
+        with running(options) as pipeline:
+            expand_upload(pipeline, Job(plan, str(folder), ends=ends, shuffle=str(scratch)), staged(read, scratch))
         account = checked_account(folder, sum(each.rows() for each in read))
         (folder / "account.json").unlink()
         manifest = {

@@ -64,14 +64,13 @@ class Program:
     def table(self) -> Ints:
         """(Q, PROGRAM) the kernel's instructions."""
         out = np.full((len(self.pairs), PROGRAM), NONE, np.int64)
-        prints = field_prints(self.view)
         for row, (window, index) in zip(out, self.pairs, strict=True):
             field = self.view.fields[index]
             row[KIND], row[WINDOW] = KINDS[field.kind], self.windows.index(window)
             row[TEXT] = field.lift.type.kind == "string"
             for at, layout, hop in ((CLOSED, self.closed, window.hop), (OPEN, self.opened, self.view.hop)):
                 if layout.sections:
-                    row[at : at + 4] = scalar_place(layout, hop, prints[index])
+                    row[at : at + 4] = scalar_place(layout, hop, self.prints[index])
         return out
 
     @cached_property
@@ -96,14 +95,25 @@ class Program:
         """Return whether a feature's states are places of strings."""
         return self.view.fields[feature.fields[0]].lift.type.kind == "string"
 
-    def sections(self, feature: FeaturePlan) -> tuple[int, int, int, int]:
-        """Return section and column of a list's or multiset's values, closed, then open."""
-        own = field_prints(self.view)[feature.fields[0]]
+    @cached_property
+    def prints(self) -> tuple[str, ...]:
+        """The fingerprints of the view's fields."""
+        return field_prints(self.view)
+
+    @cached_property
+    def sections(self) -> dict[str, Ints]:
+        """For each list and multiset feature: section and column of its values, closed, then open."""
+        lists = (each for each in self.view.features if self.view.fields[each.fields[0]].kind not in SCALARS)
+        return {each.name: self.value_places(each) for each in lists}
+
+    def value_places(self, feature: FeaturePlan) -> Ints:
+        """Return section and column of a feature's values, closed, then open."""
+        own = self.prints[feature.fields[0]]
         found: list[int] = []
         for layout, hop in ((self.closed, feature.window.hop), (self.opened, self.view.hop)):
             at = next((i for i, each in enumerate(layout.sections) if (each.field, each.hop) == (own, hop)), NONE)
             found += [at, layout.sections[at].columns.index("value") if at != NONE else NONE]
-        return found[0], found[1], found[2], found[3]
+        return np.array(found, np.int64)
 
 
 def scalar_place(layout: Layout, hop: int, own: str) -> tuple[int, int, int, int]:

@@ -97,7 +97,7 @@ class ViewRead:
         """Return a list feature."""
         text = self.program.is_text(feature)
         k = self.program.view.fields[feature.fields[0]].k
-        sections = np.array(self.program.sections(feature), np.int64)
+        sections = self.program.sections[feature.name]
         window = self.program.window_table[self.program.windows.index(feature.window)]
         offsets, data = newest_values(*self.sides, self.t, self.batch_end, window, sections, text, k)
         state = feature.spec.finish([Values(data, np.diff(offsets) > 0, offsets)], Finish(self.t, feature.units))
@@ -107,7 +107,6 @@ class ViewRead:
         """Return a feature over a multiset."""
         none = np.zeros(0, np.int64)
         alias, alias_at = self.aliases() if self.program.is_text(feature) else (none, none)
-        at = self.program.sections(feature)
         window = self.program.window_table[self.program.windows.index(feature.window)]
         counts, flags = distinct_values(
             *self.sides,
@@ -115,7 +114,7 @@ class ViewRead:
             self.batch_end,
             self.program.view.hop,
             window,
-            np.array([at[0], at[2]]),
+            np.ascontiguousarray(self.program.sections[feature.name][::2]),
             alias,
             alias_at,
         )

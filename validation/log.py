@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unskew.backfill.events import judge, open_events
+from unskew.backfill.training import events_of
 from unskew.pipelines.backends.sql import DUCKDB
-from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan
 
 Ints = NDArray[np.int64]
@@ -67,8 +66,7 @@ def read_logs(plan: SetPlan, events: Any) -> dict[str, Log]:
     Parameters
     ----------
     events
-        As `backfill` takes them: for each source, or alone where the set has one; or a folder with one folder
-        for each source.
+        As `backfill` takes them.
 
     Raises
     ------
@@ -82,23 +80,6 @@ def read_logs(plan: SetPlan, events: Any) -> dict[str, Log]:
     number = np.empty(len(order), np.int64)
     number[order] = np.arange(len(order))
     return {each.source.name: numbered(each, number[owner == index]) for index, each in enumerate(logs)}
-
-
-def events_of(plan: SetPlan, events: Any, source: str) -> Any:
-    """Return the events of one source."""
-    if isinstance(events, str | Path) and (Path(events) / source).is_dir():
-        return Path(events) / source
-    if not isinstance(events, Mapping):
-        if len(plan.sources) == 1:
-            return events
-        message = f"set `{plan.name}` has several sources; give a folder with a folder for each: " + ", ".join(
-            f"`{each.name}`" for each in plan.sources
-        )
-        raise InputError(message)
-    if source not in events:
-        message = f"events of source `{source}` are missing; {nearest(source, events)}"
-        raise InputError(message)
-    return events[source]
 
 
 def judged_log(source: SourcePlan, events: Any) -> Log:

@@ -15,11 +15,11 @@ import apache_beam as beam
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from unskew.backfill.bucket import Column, Events, Spine, bucket_features
 from unskew.backfill.events import Piece, judge, read_arrow
-from unskew.pipelines.backends.beam_shuffle import Part, hand_over, joined, take_over
+from unskew.backfill.order import entity_codes, numbers, ranks, repeated, sorted_rows
+from unskew.pipelines.backends.beam_shuffle import Part, hand_over, joined, take_over, write_file
 from unskew.pipelines.backends.sql import DUCKDB, render
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 
@@ -101,10 +101,11 @@ def key_columns(view: ViewPlan) -> list[str]:
 
 def split(connection: duckdb.DuckDBPyConnection, query: str, job: Job) -> Iterator[tuple[int, Part]]:
     """Run a query whose column ``__part`` names the bucket, and yield each bucket's rows."""
-    table = connection.sql(f"SELECT * FROM ({query}) ORDER BY __part").to_arrow_table()
-    parts = table["__part"].to_numpy()
-    rows = table.drop_columns(["__part"])
-    bounds = np.searchsorted(parts, np.arange(job.partitions + 1))
+    table = connection.sql(query).to_arrow_table().combine_chunks()
+    parts = table["__part"].to_numpy().astype(np.uint16)
+    order = np.argsort(parts, kind="stable")
+    rows = table.drop_columns(["__part"]).take(pa.array(order))
+    bounds = np.searchsorted(parts[order], np.arange(job.partitions + 1))
     for part in range(job.partitions):
         length = int(bounds[part + 1] - bounds[part])
         if length:
@@ -186,7 +187,10 @@ def losers(element: tuple[tuple[str, int], Iterable[Part]]) -> Iterator[tuple[st
     identities = take_over(parts)
     if identities is None:
         return
-    names = ", ".join(each for each in identities.column_names if each.startswith("__id"))
+    columns = [each for each in identities.column_names if each.startswith("__id")]
+    if not repeated([identities[each] for each in columns]):
+        return
+    names = ", ".join(columns)
     with duckdb.connect() as connection:
         connection.register("identities", identities)
         found = connection.sql(
@@ -255,37 +259,24 @@ def compute_bucket(
 ) -> tuple[Any, list[pa.Array]]:
     """Sort a bucket, give entities and strings their codes, and run the kernels."""
     keys = [f"__k{index}" for index in range(len(view.keys))]
-    same = " AND ".join(f"e.{key} = s.{key}" for key in keys)
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 1")
-        connection.register("spine_rows", spine)
-        connection.execute(
-            f"CREATE TEMP TABLE entities AS SELECT {', '.join(keys)}, row_number() OVER () - 1 AS __entity "
-            f"FROM (SELECT DISTINCT {', '.join(keys)} FROM spine_rows)"
+    t, asof, row = (numbers(spine[each]) for each in ("__t", "__asof", "__row"))
+    if events is None:
+        entity, _ = entity_codes([spine[key] for key in keys], [spine[key].slice(0, 0) for key in keys])
+        rows = sorted_rows(entity, [t, asof, row])
+        return row[rows], bucket_features(
+            view, bucket_events(view, source, None), Spine(entity[rows], t[rows], asof[rows])
         )
-        matched = " AND ".join(f"e.{key} IS NOT DISTINCT FROM s.{key}" for key in keys)
-        asked = connection.sql(
-            f"SELECT __entity, __t, __asof, __row FROM spine_rows s JOIN entities e ON {matched} ORDER BY 1, 2, 3"
-        ).to_arrow_table()
-        sorted_events = None
-        if events is not None:
-            gone = np.concatenate(dropped) if dropped else np.zeros(0, np.int64)
-            connection.register("event_rows", events)
-            connection.register("gone", pa.table({"position": gone}))
-            ids = [f"__i{index}" for index in range(len(source.event_id))]
-            order = ", ".join(["__entity", "__ts", *ids, "__position"])
-            query = (
-                f"SELECT s.* EXCLUDE ({', '.join(keys)}), __entity FROM event_rows s JOIN entities e ON {same} "
-                f"WHERE __position NOT IN (SELECT position FROM gone) ORDER BY {order}"
-            )
-            sorted_events = connection.sql(query).to_arrow_table()
-    rows = Spine(numbers(asked["__entity"]), numbers(asked["__t"]), numbers(asked["__asof"]))
-    return numbers(asked["__row"]), bucket_features(view, bucket_events(view, source, sorted_events), rows)
-
-
-def numbers(column: pa.ChunkedArray) -> Any:
-    """Return an integer or boolean column as int64, null as 0."""
-    return column.cast(pa.int64()).fill_null(0).to_numpy().astype(np.int64, copy=False)
+    entity, owner = entity_codes([spine[key] for key in keys], [events[key] for key in keys])
+    rows = sorted_rows(entity, [t, asof, row])
+    kept = owner >= 0
+    if dropped:
+        kept &= ~np.isin(numbers(events["__position"]), np.concatenate(dropped))
+    events = events.drop_columns(keys).append_column("__entity", pa.array(owner)).combine_chunks()
+    events = events.filter(pa.array(kept))
+    ids = [ranks(events[f"__i{index}"]) for index in range(len(source.event_id))]
+    order = sorted_rows(numbers(events["__entity"]), [numbers(events["__ts"]), *ids, numbers(events["__position"])])
+    found = bucket_events(view, source, events.combine_chunks().take(pa.array(order)))
+    return row[rows], bucket_features(view, found, Spine(entity[rows], t[rows], asof[rows]))
 
 
 def bucket_events(view: ViewPlan, source: SourcePlan, events: pa.Table | None) -> Events:
@@ -330,7 +321,7 @@ def runs(keys: pa.Table) -> Any:
 
 
 class WriteBlock(beam.DoFn):  # type: ignore[misc]
-    """Features of all views for one block of spine rows -> one Parquet file in the order of the rows."""
+    """Features of all views for one block of spine rows -> one Arrow file in the order of the rows."""
 
     def __init__(self, job: Job) -> None:
         """Keep the job."""
@@ -347,9 +338,8 @@ class WriteBlock(beam.DoFn):  # type: ignore[misc]
             table = joined(by_view[view.name])
             table = table.take(pa.array(np.argsort(table["__row"].to_numpy(), kind="stable")))
             columns |= {each.name: table[each.name] for each in view.features}
-        path = f"{self.job.output}/block-{block:06d}.parquet"
-        with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
-            pq.write_table(pa.table(columns), sink, compression="zstd")
+        path = f"{self.job.output}/block-{block:06d}.arrow"
+        write_file(pa.table(columns), path)
         yield path
 
 
@@ -366,7 +356,7 @@ def merged(accounts: Iterable[tuple[str, dict[str, int]]]) -> dict[str, dict[str
 def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[str]) -> None:
     """Build the pipeline from pieces of events and Arrow files of the spine.
 
-    Features go to Parquet blocks, the account to ``account.json``, both in `job.output`.
+    Features go to Arrow files by block of rows, the account to ``account.json``, both in `job.output`.
     """
     judged, dropped = judged_pieces(pipeline, job, pieces)
     asked = pipeline | "spine" >> beam.Create(list(spine)) | "partition spine" >> beam.ParDo(PartitionSpine(job))

@@ -22,9 +22,14 @@ def hand_over(table: pa.Table, folder: str) -> Part:
         write(table, sink)
         return bytes(sink.getvalue())
     path = f"{folder}/shuffle-{uuid.uuid4().hex}.arrow"
+    write_file(table, path)
+    return path
+
+
+def write_file(table: pa.Table, path: str) -> None:
+    """Write an Arrow stream to a file of any of Beam's filesystems."""
     with beam.io.filesystems.FileSystems.create(path, "application/octet-stream", "uncompressed") as file:
         write(table, file)
-    return path
 
 
 def write(table: pa.Table, sink: object) -> None:

@@ -68,7 +68,7 @@ def demo(
             }
         )
     else:
-        typer.echo(summary(result.report).split("\n\n")[0])
+        typer.echo(summary(result.report).split("\nfeature", maxsplit=1)[0])
         typer.echo("")
         for name, took in result.seconds.items():
             typer.echo(f"{took:>8.1f} s  {name}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from unskew.pipelines.commands.online import asked_rows, open_store
 from unskew.pipelines.commands.options import (
+    At,
+    Cells,
     Defs,
     Json,
+    Rows,
     SetName,
     Store,
     instant,
@@ -19,6 +23,11 @@ from unskew.pipelines.commands.options import (
     quiet_engines,
 )
 from unskew.pipelines.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from unskew.online.read import Reading
 
 
 def register(app: typer.Typer) -> None:
@@ -86,29 +95,39 @@ def judge(defs: Path, name: str | None, data: Path | None, *, as_json: bool) -> 
         typer.echo(f"{key:<12}" + "".join(f"  {metric} {value:.4f}" for metric, value in row.items()))
 
 
+def model_inputs(reading: Reading, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return what a model reads: the features, and the request's columns as they were given."""
+    import pyarrow as pa  # noqa: PLC0415 - `--help` needs none of it
+
+    table = reading.table()
+    for each in reading.plan.request:
+        table = table.append_column(each.name, pa.array([row[each.name] for row in rows]))
+    return table
+
+
 def score(
     model: Annotated[Path, typer.Option(help="Folder of the model.")],
     defs: Defs,
     store: Store,
-    at: Annotated[str, typer.Option(help="Instant: epoch ms or ISO 8601.")],
-    cells: Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each key and request column.")] = None,
-    rows: Annotated[Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line.")] = None,
+    at: At,
+    cells: Cells = None,
+    rows: Rows = None,
     name: SetName = None,
     as_json: Json = False,
 ) -> None:
     """Read features online and score them; refused if the model was trained on other definitions."""
     plan = load_plan(defs, name)
-    asked = asked_rows(plan, cells, rows)
+    asked, when = asked_rows(plan, cells, rows), instant(at)
     from unskew.model.scoring import Scorer  # noqa: PLC0415 - starts ONNX Runtime
     from unskew.online.read import FeatureReader  # noqa: PLC0415
 
     scorer = Scorer.load(model)
     scorer.check(plan.fingerprints())
     with open_store(store) as opened:
-        reading = FeatureReader(plan, opened).read(asked, instant(at))
-    found = scorer.score(reading.table()).tolist()
+        reading = FeatureReader(plan, opened).read(asked, when)
+    found = scorer.score(model_inputs(reading, asked)).tolist()
     if as_json:
-        print_json({"at": instant(at), "fingerprint": scorer.description.fingerprint, "scores": found})
+        print_json({"at": when, "fingerprint": scorer.description.fingerprint, "scores": found})
         return
     for each in found:
         typer.echo(f"{each:.6f}")

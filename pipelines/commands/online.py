@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unskew.pipelines.commands.options import Defs, Json, SetName, Store, instant, load_plan, print_json
+from unskew.pipelines.commands.options import (
+    At,
+    Cells,
+    Defs,
+    Json,
+    Rows,
+    SetName,
+    Store,
+    instant,
+    load_plan,
+    print_json,
+)
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 
@@ -91,22 +102,22 @@ def batch_end(store: Path | None, source: str) -> int | None:
 def get(
     defs: Defs,
     store: Store,
-    at: Annotated[str, typer.Option(help="Instant: epoch ms or ISO 8601.")],
-    cells: Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each key and request column.")] = None,
-    rows: Annotated[Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line.")] = None,
+    at: At,
+    cells: Cells = None,
+    rows: Rows = None,
     name: SetName = None,
     as_json: Json = False,
 ) -> None:
     """Read the features of one or many entities at an instant."""
     plan = load_plan(defs, name)
-    asked = asked_rows(plan, cells, rows)
+    asked, when = asked_rows(plan, cells, rows), instant(at)
     from unskew.online.read import FeatureReader  # noqa: PLC0415 - compiles the kernels
 
     with open_store(store) as opened:
-        reading = FeatureReader(plan, opened).read(asked, instant(at))
+        reading = FeatureReader(plan, opened).read(asked, when)
     found = reading.table().to_pylist()
     if as_json:
-        print_json({"at": instant(at), "fingerprint": plan.fingerprint, "rows": found})
+        print_json({"at": when, "fingerprint": plan.fingerprint, "rows": found})
         return
     for row in found:
         for key, value in row.items():

@@ -26,6 +26,11 @@ Events = Annotated[
         "--events", help="Parquet file or folder; SOURCE=PATH, once for each source, where the set has several."
     ),
 ]
+At = Annotated[str, typer.Option(help="Instant: epoch ms or ISO 8601.")]
+Cells = Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each key and request column.")]
+Rows = Annotated[
+    Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line, instead of COLUMN=VALUE.")
+]
 Store = Annotated[Path, typer.Option(help="SQLite file of the online store.")]
 BeamOptions = Annotated[
     list[str] | None, typer.Option("--beam", help="A flag of Beam, e.g. --beam=--runner=DirectRunner; repeatable.")
@@ -56,9 +61,7 @@ def events_by_source(plan: SetPlan, given: Sequence[str]) -> Any:
             f"`{each.name}`" for each in plan.sources
         )
         raise InputError(message)
-    folder = Path(given[0])
-    inner = {each.name: folder / each.name for each in plan.sources}
-    return inner if all(each.is_dir() for each in inner.values()) else folder
+    return Path(given[0])
 
 
 def instant(text: str) -> int:

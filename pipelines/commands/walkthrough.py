@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from unskew.backfill.training import backfill
 from unskew.backfill.upload import batch_end, upload
+from unskew.model.network import Settings
 from unskew.model.scoring import Scorer
 from unskew.model.training import Trained, train
 from unskew.online.materialise import materialise
@@ -26,6 +27,7 @@ from unskew.online.store import SqliteStore
 from unskew.online.stream import run_stream
 from unskew.online.upload import load_upload
 from unskew.pipelines.backends.beam import Flip
+from unskew.pipelines.commands.model import model_inputs
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
@@ -154,7 +156,7 @@ def run_demo(scenario: Scenario, folder: Path, probes: int, progress: Progress =
             report = parity(plan, scenario.events, probes=probes, progress=progress)
             write_report(report, folder)
         with step("train"):
-            trained = train(training_set, plan, label="label", output=folder / "model")
+            trained = train(training_set, plan, label="label", output=folder / "model", settings=Settings(members=3))
         with step("score"):
             figures = score(scenario, store, logs, folder)
     figures |= {"fates": fates, "training_rows": training_set.num_rows}
@@ -224,12 +226,12 @@ def score(scenario: Scenario, store: SqliteStore, logs: dict[str, Log], folder: 
     wanted = [*(key.name for view in plan.views for key in view.keys), *(each.name for each in plan.request)]
     newest = logs[scenario.main].table.filter(pa.array(logs[scenario.main].sound))
     rows = newest.slice(max(newest.num_rows - SCORED, 0)).select(list(dict.fromkeys(wanted)))
-    reader = FeatureReader(plan, store)
+    reader, asked = FeatureReader(plan, store), rows.to_pylist()
     began = time.perf_counter()
-    reading = reader.read(rows.to_pylist(), now)
+    reading = reader.read(asked, now)
     milliseconds = (time.perf_counter() - began) * 1_000
     found = reading.table()
-    probabilities = scorer.score(found)
+    probabilities = scorer.score(model_inputs(reading, asked))
     flips = [flip for each in plan.sources for flip in known_flips(store, each.name)]
     spine = rows.append_column("t", pa.array(np.full(rows.num_rows, now)))
     events = {name: each.table for name, each in logs.items()}

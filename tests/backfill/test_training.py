@@ -50,6 +50,17 @@ def test_values_are_point_in_time_correct() -> None:
     assert found["card.shop_1h"].to_pylist() == ["a", "😀", None]
 
 
+def test_the_smallest_int64_is_a_value_like_any_other() -> None:
+    source = EventSource("ids", {"id": Int64, "ts": Timestamp, "who": Int64}, event_time="ts", event_id="id")
+    view = FeatureView(
+        "v", Entity("who", "who"), source, {"min": col("id").min().over("1h"), "max": col("id").max().over("1h")}
+    )
+    smallest = -(2**63)
+    events = pa.table({"id": [smallest, None], "ts": pa.array([1, 2], pa.timestamp("ms", "UTC")), "who": [1, 1]})
+    found = backfill(FeatureSet("s", [view]), events, pa.table({"who": [1], "t": [10]}))
+    assert found["v.min_1h"].to_pylist() == found["v.max_1h"].to_pylist() == [smallest]
+
+
 def test_the_manifest_accounts_for_every_row(tmp_path: Path) -> None:
     backfill(SET, EVENTS, SPINE, output=tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())

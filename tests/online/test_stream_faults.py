@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from unskew.online.account import Account
@@ -24,8 +24,8 @@ from unskew.pipelines.backends.flink import DOWNTIME, compile_source
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.planner import plan
 
-EVENTS = 400_000
-SINCE = 3_600_000
+EVENTS = 120_000
+SINCE = 900_000
 source = EventSource("log", {"id": Int64, "ts": Timestamp, "user": Int64, "x": Int64(0, 10**6)}, "ts", "id")
 view = FeatureView(
     "by_user", Entity("user", "user"), source,
@@ -135,9 +135,10 @@ def test_a_watched_folder_is_read_as_it_grows_and_stops_cleanly(tmp_path: Path) 
     def watch(until: int, *, resume: bool) -> Account:
         stop, accounts = threading.Event(), list[Account]()
         running = threading.Thread(
+            daemon=True,
             target=lambda: accounts.append(
                 run_stream(PLAN, "log", given, out, watch=True, stop=stop, resume=resume, checkpoint_interval="500ms")
-            )
+            ),
         )
         running.start()
         wait_for(lambda: read_changelog(out, TILES).num_rows >= until - 1000 if out.exists() else False)
@@ -146,6 +147,7 @@ def test_a_watched_folder_is_read_as_it_grows_and_stops_cleanly(tmp_path: Path) 
         wait_for(lambda: read_changelog(out, TILES).num_rows >= until)
         stop.set()
         running.join(60)
+        assert not running.is_alive()
         return accounts[0]
 
     (given / "0.jsonl").write_text(lines(0, 1750))

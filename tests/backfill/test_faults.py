@@ -1,0 +1,96 @@
+"""A backfill that dies, or has no room left, leaves nothing that looks like a result."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from unskew.backfill.training import backfill
+from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, Timestamp, col, count
+from unskew.pipelines.errors import EngineError
+
+PROGRAM = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.backfill.test_faults import EVENTS, SET, SPINE
+from unskew.backfill.training import backfill
+from unskew.pipelines.errors import UnskewError
+limit = int(sys.argv[2])
+if limit:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    backfill(SET, EVENTS(), SPINE(), output=sys.argv[1])
+except UnskewError as error:
+    sys.exit(f"unskew: {{error}}")
+"""
+ROOT = Path(__file__).parents[2]
+ROWS = 300_000
+TX = EventSource(
+    "tx", {"id": Int64, "ts": Timestamp, "card": Int64, "amount": Decimal(12, 2)}, event_time="ts", event_id="id"
+)
+VIEW = FeatureView(
+    "card", Entity("card", "card"), TX, {"n": count().over("1h", "7d"), "sum": col("amount").sum().over("1d", "30d")}
+)
+SET = FeatureSet("cards", [VIEW])
+
+
+def EVENTS() -> pa.Table:
+    numbers = list(range(ROWS))
+    return pa.table(
+        {"id": numbers, "ts": [n * 1_000 for n in numbers], "card": [n % 977 for n in numbers], "amount": numbers}
+    )
+
+
+def SPINE() -> pa.Table:
+    return pa.table({"card": [n % 977 for n in range(ROWS)], "t": [n * 1_000 for n in range(ROWS)]})
+
+
+def start(folder: Path, limit: int = 0) -> subprocess.Popen[str]:
+    program = PROGRAM.format(root=str(ROOT))
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(folder / "out"), str(limit)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_killed_backfill_leaves_no_output_and_can_be_run_again(tmp_path: Path) -> None:
+    with start(tmp_path) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob(".unskew-*/shuffle-*")):  # in the middle: buckets are being handed over
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "out").exists()
+    assert [each.name for each in tmp_path.iterdir() if not each.name.startswith(".")] == []
+    found = backfill(SET, EVENTS(), SPINE(), output=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "_manifest.json").read_text())["account"]["tx"] == {"applied": ROWS}
+    assert ds.dataset(tmp_path / "out").to_table().equals(found)
+
+
+def test_no_room_is_one_line(tmp_path: Path) -> None:
+    with start(tmp_path, limit=400_000) as process:
+        _, errors = process.communicate(timeout=180)
+    line = next(each for each in errors.splitlines() if each.startswith("unskew: "))
+    assert process.returncode == 1
+    assert "File too large" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_worker_speaks_for_itself() -> None:
+    wide = FeatureSet("wide", [VIEW])
+    huge = EVENTS().slice(0, 10)
+    with pytest.raises(EngineError, match="beam failed"):
+        backfill(wide, huge, SPINE().slice(0, 10), options=["--runner=NoSuchRunner"])

@@ -1,0 +1,157 @@
+"""The store: flips, the write guard, versions, refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tests.online.stream_rows import stream_rows
+from unskew.backfill.upload import upload
+from unskew.online.kernels import AHEAD, BEHIND
+from unskew.online.materialise import Materialiser
+from unskew.online.read import FeatureReader
+from unskew.online.store import Flip, Pointer, SqliteStore
+from unskew.online.upload import load_upload
+from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count, plan
+from unskew.pipelines.errors import InputError, StoreError
+
+DAY, HOUR = 86_400_000, 3_600_000
+SCHEMA = {"id": Int64, "ts": Timestamp, "seen": Timestamp, "who": Int64, "x": Int64(0, 1000), "s": String}
+TX = EventSource("tx", SCHEMA, event_time="ts", event_id="id", arrival="seen")
+
+
+def cards(**more: Any) -> FeatureSet:
+    features = {"n": count().over("2h"), "x": col("x").sum().over("2h"), "s": col("s").last().over("2h"), **more}
+    return FeatureSet("cards", [FeatureView("card", Entity("card", "who"), TX, features)])
+
+
+PLAN = plan(cards())
+
+
+def row(id: int, ts: int, x: int = 1, who: int = 7, seen: int | None = None) -> dict[str, Any]:
+    return {"id": id, "ts": ts, "seen": ts if seen is None else seen, "who": who, "x": x, "s": f"s{id}"}
+
+
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(
+        rows, pa.schema([(name, pa.string() if name == "s" else pa.int64()) for name in SCHEMA])
+    )
+
+
+def read(store: SqliteStore, t: int, who: int | None = 7) -> dict[str, Any]:
+    return FeatureReader(PLAN, store).read([{"who": who}], t).row()
+
+
+def test_writes_are_idempotent_and_an_expired_tile_is_rejected() -> None:
+    rows = [row(1, 1_000), row(2, 2_000, 10), row(3, 3_000, 100)]
+    with SqliteStore(":memory:") as store:
+        writer = Materialiser(store, PLAN, "tx", "job")
+        whole = stream_rows(PLAN, "tx", rows)
+        writer.apply(whole)
+        expected = {"card.n_2h": 3, "card.x_2h": 111, "card.s_2h": "s3"}
+        assert read(store, 10_000) == expected
+        writer.apply({view: [(each, rows.slice(0, 2)) for each, rows in batch] for view, batch in whole.items()})
+        assert read(store, 10_000) == expected
+        assert store.rejected("job") == 2
+        # A tile whose state expired starts anew: more rows than stored, but a later first arrival.
+        anew = stream_rows(PLAN, "tx", [row(10 + n, 4_000 + n) for n in range(5)])
+        writer.apply(anew)
+        assert read(store, 10_000) == expected
+        assert store.rejected("job") == 2 + 5
+
+
+def test_a_read_takes_the_version_before_its_instant() -> None:
+    #   order of arrival:   1000   5000   2000
+    #   read at t = 3000:   the version of 1000 alone; the newest holds 2000 too, but also 5000 (behind)
+    #   read at t =  500:   no version without later events (ahead)
+    rows = [row(1, 1_000, 1, seen=1_000), row(2, 5_000, 10, seen=5_000), row(3, 2_000, 100, seen=6_000)]
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", rows))
+        reader = FeatureReader(PLAN, store)
+        reading = reader.read([{"who": 7}] * 3, [3_000, 6_000, 500])
+        assert reading.table()["card.x_2h"].to_pylist() == [1, 111, 0]
+        assert reading.knowledge["card"][:, [AHEAD, BEHIND]].tolist() == [[0, 1], [0, 0], [1, 0]]
+
+
+def test_versions_older_than_their_life_are_dropped() -> None:
+    rows = [row(1, 1_000), row(2, 2_000), row(3, 200_000)]
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", rows))
+        assert FeatureReader(PLAN, store).read([{"who": 7}], 1_500).knowledge["card"][0, AHEAD] == 1
+        assert read(store, 300_000)["card.n_2h"] == 3
+
+
+def test_unknown_and_null_entities_have_the_empty_values() -> None:
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", [row(1, 1_000)]))
+        empty = {"card.n_2h": 0, "card.x_2h": 0, "card.s_2h": None}
+        assert read(store, 5_000, who=8) == read(store, 5_000, who=None) == empty
+
+
+def test_an_upload_flips_whole_and_heals_what_came_late(tmp_path: Path) -> None:
+    early = [row(1, 10 * DAY - 1_000), row(2, 10 * DAY + 1_000)]
+    late = [row(3, 10 * DAY - 2_000, 100, seen=12 * DAY)]
+    with SqliteStore(tmp_path / "store.sqlite") as store:
+        for number, (rows, cut) in enumerate([(early, 11 * DAY + 1), (early + late, 12 * DAY + 1)]):
+            upload(PLAN, table(rows), output=tmp_path / str(number), cut=cut)
+            load_upload(store, PLAN, tmp_path / str(number), cut + HOUR)
+        assert store.pointer("tx") == Pointer(2, "", 12 * DAY + 1, 11 * DAY)
+        assert store.flips("tx")[0] == Flip("tx", 1, 11 * DAY + 1, 10 * DAY, 11 * DAY + 1 + HOUR)
+        with pytest.raises(StoreError, match="is before batch_end"):
+            read(store, 11 * DAY - 1)
+        with pytest.raises(StoreError, match="is being read"):
+            store.drop_generation(2)
+        store.drop_generation(1)
+        with pytest.raises(StoreError, match="upload a newer archive"):
+            load_upload(store, PLAN, tmp_path / "0", 13 * DAY)
+
+
+def test_closed_tiles_and_open_ones_meet_at_batch_end(tmp_path: Path) -> None:
+    #   closed: 10 d - 1 s (and the late one, known by the cut)  |batch_end = 10 d|  open: 10 d, 10 d + 1 s
+    rows = [
+        row(1, 10 * DAY - 1_000, 1),
+        row(3, 10 * DAY - 2_000, 100, seen=11 * DAY + 1),
+        row(4, 10 * DAY, 10),
+        row(2, 10 * DAY + 1_000, 1000),
+    ]
+    with SqliteStore(":memory:") as store:
+        upload(PLAN, table(rows), output=tmp_path / "up", cut=11 * DAY + 2)
+        load_upload(store, PLAN, tmp_path / "up", 11 * DAY)
+        assert read(store, 10 * DAY)["card.x_2h"] == 101
+        Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", rows, since=10 * DAY))
+        assert read(store, 10 * DAY)["card.x_2h"] == 101
+        assert read(store, 10 * DAY + 1)["card.x_2h"] == 111
+        assert read(store, 10 * DAY + HOUR)["card.x_2h"] == 1111
+
+
+def test_other_definitions_are_refused_by_the_feature_that_changed() -> None:
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", [row(1, 1_000)]))
+        fewer = FeatureSet("cards", [FeatureView("card", Entity("card", "who"), TX, {"n": count().over("2h")})])
+        assert FeatureReader(plan(fewer), store).read([{"who": 7}], 5_000).row() == {"card.n_2h": 1}
+        changed = plan(cards(x=col("x").max().over("2h")))
+        with pytest.raises(StoreError, match=r"another definition of feature `card\.x_2h`"):
+            FeatureReader(changed, store).read([{"who": 7}], 5_000)
+        more = plan(cards(y=col("x").min().over("2h")))
+        with pytest.raises(StoreError, match=r"no feature `card\.y_2h`"):
+            FeatureReader(more, store).read([{"who": 7}], 5_000)
+
+
+def test_bad_requests_and_files_are_refused(tmp_path: Path) -> None:
+    with SqliteStore(":memory:") as store:
+        with pytest.raises(StoreError, match="holds nothing of source `tx`"):
+            read(store, 1)
+        Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", [row(1, 1_000)]))
+        reader = FeatureReader(PLAN, store)
+        with pytest.raises(InputError, match="column `who` is missing"):
+            reader.read([{"card": 7}], 1)
+        with pytest.raises(InputError, match="is not of type `Int64`"):
+            reader.read([{"who": "7"}], 1)
+        with pytest.raises(InputError, match="no rows"):
+            reader.read([], 1)
+        with pytest.raises(InputError, match="is no upload"):
+            load_upload(store, PLAN, tmp_path, 0)
+    (tmp_path / "x.sqlite").write_text("this is no database, and long enough to be seen as none")
+    with pytest.raises(StoreError, match="failed"):
+        SqliteStore(tmp_path / "x.sqlite")
