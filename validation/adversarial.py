@@ -22,8 +22,9 @@ from unskew.validation.probes import UPLOADS
 
 START = 1_700_006_400_000  # 2023-11-15, a day's start, ms
 SPAN = 50 * DAY
-ENTITIES = 4  # of each seed: the first is hot, the last falls silent
+SILENT = START + SPAN // 2  # from when on the last entity of a seed has no events
 STRINGS = ("", "a", "A", "é", "\uffff", "😀", "x'\"\\", "straße", "null", "0")
+NAMES = ("", "😀", "\uffff", "é")  # of entities, before the seed
 COPIES, OUT_OF_RANGE, WRONG, NULLS = 0.06, 0.01, 0.005, 0.06
 
 
@@ -63,10 +64,11 @@ class World:
         self.rng = np.random.default_rng([seed, len(source.name), *source.name.encode()])
         self.events = events
         self.keys = {key.name for view in plan.views if view.source == source.name for key in view.keys}
+        self.ts = self.event_times()
 
     def rows(self) -> tuple[Ints, pa.Table]:
         """Return arrivals, and the rows."""
-        ts = self.event_times()
+        ts = self.ts
         arrival = ts + self.lags(len(ts))
         order = self.copies(len(ts))
         late = self.rng.integers(0, 2 * self.source.allowed_lateness, len(order)) * (np.arange(len(order)) >= len(ts))
@@ -152,12 +154,14 @@ class World:
         return pa.array(ids, pa.int64())
 
     def key(self, column: ColumnPlan, order: Ints) -> pa.Array:
-        """Return keys of this seed: one hot, some that fall silent, some null."""
-        member = np.where(self.share(self.events, 0.5), 0, self.rng.integers(0, ENTITIES, self.events))[order]
+        """Return keys of this seed: the first is hot, the last falls silent, some are null."""
+        last = len(NAMES) - 1
+        member = np.where(self.share(self.events, 0.5), 0, self.rng.integers(0, last + 1, self.events))
+        member = np.where((member == last) & (self.ts >= SILENT), 0, member)[order]
         keys = [None if none else int(each) for each, none in zip(member, self.share(len(order), 0.03), strict=True)]
         if column.type.kind == "string":
-            return pa.array([None if each is None else f"{STRINGS[each]}{self.seed}" for each in keys], pa.string())
-        return pa.array([None if each is None else self.seed * ENTITIES + each for each in keys], pa.int64())
+            return pa.array([None if each is None else f"{NAMES[each]}{self.seed}" for each in keys], pa.string())
+        return pa.array([None if each is None else self.seed * len(NAMES) + each for each in keys], pa.int64())
 
     def instant_column(self, ts: Ints) -> pa.Array:
         """Return instants with microseconds, which are floored; a few are null."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from unskew.backfill.upload import batch_end
@@ -17,6 +18,7 @@ from unskew.validation.log import Ints, Log
 
 POSITIONS = 400  # most positions of the log at which probes are taken
 UPLOADS = (0.45, 0.7)  # where uploads are cut, as shares of the log's time
+STRANGERS = 0.01  # share of the probes whose key no event has
 FLIP_AFTER = 3_600_000  # ms from a cut until reads see its upload
 
 
@@ -144,7 +146,21 @@ def cells_at(plan: SetPlan, logs: Mapping[str, Log], seq: Ints, rng: np.random.G
             found[name] = pa.nulls(len(seq), pa.int64())
             continue
         found[name] = cells_of(name, owners, seq, rng)
+        if name in keys:
+            strangers = pa.array(rng.random(len(seq)) < STRANGERS)
+            found[name] = pc.if_else(strangers, stranger([each.table[name] for each in owners]), found[name])
     return found
+
+
+def stranger(columns: Sequence[pa.ChunkedArray]) -> pa.Scalar:
+    """Return a key that no event has; null where the type is no number and no text."""
+    kind = columns[0].type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.scalar("nobody's", kind)
+    if pa.types.is_integer(kind):
+        taken = {key for each in columns for key in each.unique().to_pylist()}
+        return pa.scalar(next(each for each in range(len(taken) + 1) if each not in taken), kind)
+    return pa.scalar(None, kind)
 
 
 def cells_of(name: str, owners: list[Log], seq: Ints, rng: np.random.Generator) -> pa.Array:

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pytest import MonkeyPatch
 
-from unskew.backfill import bucket
-from unskew.online import materialise, open_tiles, view_read
+from unskew.backfill import bucket, order
+from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
 from unskew.online.store import SqliteStore
 from unskew.pipelines.aggregates import Values
@@ -163,10 +163,8 @@ def copies_uploaded(patch: MonkeyPatch) -> None:
 
 
 def ids_ignored(patch: MonkeyPatch) -> None:
-    sound = beam.sorted_rows
-
     def sorted_rows(entity: Any, columns: Sequence[Any]) -> Any:
-        return sound(entity, [columns[0], columns[-1]])
+        return order.sorted_rows(entity, [columns[0], columns[-1]])
 
     patch.setattr(beam, "sorted_rows", sorted_rows)
 
@@ -200,7 +198,7 @@ def old_records(patch: MonkeyPatch) -> None:
 
 
 def head_included(patch: MonkeyPatch) -> None:
-    sound = view_read.scalar_states
+    sound: Any = kernels.scalar_states
 
     def scalar_states(*arguments: Any) -> Any:
         return sound(*arguments[:6], arguments[6] + 1, *arguments[7:])
