@@ -1,13 +1,13 @@
-"""Names the defect behind a cell that arrival does not explain: the broken rule that gives the served value.
+"""Names the defect behind a cell that arrival does not explain: the broken rule that gives the wrong value.
 
-Each rule of the contract is broken in turn, in the oracle; the first that gives the served value is the
-cause. `engine` is left where none does.
+Each rule of the contract is broken in turn, in the oracle; the first that gives the value is the cause.
+`engine` is left where none does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,63 +18,93 @@ from unskew.pipelines.timegrid import DAY, HOUR, MINUTE
 Events = Sequence[oracle.Event]
 HOPS = (1, 1_000, MINUTE, 5 * MINUTE, HOUR, DAY)  # ms
 CLOSE = 1e-9  # relative
+DEFECTS = {
+    "boundary": "an event on the wrong side of a head, a tail, a tile's edge or batch_end",
+    "tie": "equal event times in another order than that of the ids",
+    "duplicate": "a later copy was counted",
+    "lateness": "a late event was applied by the stream, or left out of an upload",
+    "stale_batch": "closed tiles of the upload before",
+    "expired_state": "the job started a tile again from nothing",
+    "null_vs_zero": "null taken for zero, or zero for null",
+    "precision": "the value but for rounding: not computed in integers",
+    "lost_tile": "one tile is missing",
+    "engine": "none of the rules explains it",
+}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One cell: its feature at `t`, the events that its tiles held, and others of the entity that broken rules may add.
+    """One cell: its feature at `t`, the events that it is made of, and those that broken rules would make it of.
 
     Parameters
     ----------
-    held
-        What the tiles read had in them.
-    copies
-        The same with every later copy of an event.
-    late
-        The same with the late events that no upload had.
-    stale
-        What they would have held under the upload before.
+    events
+        In order of arrival.
+    end
+        Where closed tiles end, ms.
+    wrong
+        By cause, the events under broken rules of what counts: lateness, copies, uploads, state.
     """
 
     view: ViewPlan
     feature: FeaturePlan
     t: int
-    held: Events
-    copies: Events
-    late: Events
-    stale: Events
+    events: Events
+    end: int
+    wrong: Mapping[str, Sequence[Events]]
 
-    def value(self, events: Events, feature: FeaturePlan | None = None, t: int | None = None) -> oracle.Result:
-        """Return the oracle's value under a broken rule."""
-        return oracle.feature_value(self.view, feature or self.feature, events, self.t if t is None else t)
+    def value(self, events: Events, feature: FeaturePlan | None = None) -> oracle.Result:
+        """Return the oracle's value over these events."""
+        return oracle.feature_value(self.view, feature or self.feature, events, self.t)
 
 
-def diagnose(case: Case, served: Any, same: Callable[[Any, Any], bool]) -> str:
-    """Return the cause of a served value: boundary, tie, duplicate, null_vs_zero, precision, stale_batch or engine."""
-    expected = case.value(case.held)
+def diagnose(case: Case, given: Any, same: Callable[[Any, Any], bool]) -> str:
+    """Return the cause of a wrong value: one of `DEFECTS`."""
+    expected = case.value(case.events)
     for cause, value in broken(case):
-        if same(value, served) and not same(value, expected):
+        if same(value, given) and not same(value, expected):
             return cause
-    if served is None or expected is None:
-        return "null_vs_zero" if served in (0, 0.0) or expected in (0, 0.0) else "engine"
-    if isinstance(served, float) and isinstance(expected, float) and math.isclose(served, expected, rel_tol=CLOSE):
+    if given is None or expected is None:
+        return "null_vs_zero" if given in (0, 0.0) or expected in (0, 0.0) else "engine"
+    if isinstance(given, float) and isinstance(expected, float) and math.isclose(given, expected, rel_tol=CLOSE):
         return "precision"
     return "engine"
 
 
 def broken(case: Case) -> Iterator[tuple[str, oracle.Result]]:
-    """Yield the value under each broken rule."""
+    """Yield the value under each broken rule; what explains almost anything comes last."""
+    yield from (("boundary", each) for each in misplaced(case))
+    by_arrival = [replace(each, order=(each.ts, each.arrival, each.position)) for each in case.events]
+    yield "tie", case.value(by_arrival)
+    yield "tie", case.value([replace(each, order=(each.ts, -each.position)) for each in case.events])
+    for cause, lists in case.wrong.items():
+        yield from ((cause, case.value(each)) for each in lists)
+    texts = {name for each in case.events for name, cell in each.cells.items() if isinstance(cell, str)}
+    yield "null_vs_zero", case.value([replace(each, cells=zeroed(each, texts)) for each in case.events])
+    yield from (("lost_tile", each) for each in with_a_tile_lost(case))
+
+
+def misplaced(case: Case) -> Iterator[oracle.Result]:
+    """Yield the value with an edge of the window, of its tiles or of the closed tiles in the wrong place."""
     window = case.feature.window
     tail, head = window.tail(case.t), window.head(case.t)
-    yield "boundary", case.value([replace(each, ts=each.ts - 1) if each.ts == head else each for each in case.held])
-    yield "boundary", case.value([each for each in case.held if each.ts != tail])
-    yield "boundary", case.value([replace(each, ts=tail) if each.ts == tail - 1 else each for each in case.held])
+    yield case.value([replace(each, ts=each.ts - 1) if each.ts == head else each for each in case.events])
+    yield case.value([each for each in case.events if each.ts != tail])
+    yield case.value([replace(each, ts=tail) if each.ts == tail - 1 else each for each in case.events])
+    yield case.value([each for each in case.events if each.ts != case.end])
     for hop in HOPS:
         if hop != window.hop and window.size % hop == 0 and window.delay % hop == 0:
-            yield "boundary", case.value(case.held, replace(case.feature, window=replace(window, hop=hop)))
-    by_arrival = [replace(each, order=(each.ts, each.arrival, each.position)) for each in case.held]
-    yield "tie", case.value(by_arrival)
-    yield "tie", case.value([replace(each, order=(each.ts, -each.position)) for each in case.held])
-    yield "duplicate", case.value(case.copies)
-    yield "late", case.value(case.late)
-    yield "stale_batch", case.value(case.stale)
+            yield case.value(case.events, replace(case.feature, window=replace(window, hop=hop)))
+        yield case.value([each for each in case.events if tail <= each.ts - each.ts % hop < head])
+
+
+def with_a_tile_lost(case: Case) -> Iterator[oracle.Result]:
+    """Yield the value without each of the tiles."""
+    for hop in {case.view.hop, case.feature.window.hop}:
+        for start in {each.ts // hop for each in case.events}:
+            yield case.value([each for each in case.events if each.ts // hop != start])
+
+
+def zeroed(event: oracle.Event, texts: Set[str]) -> dict[str, oracle.Cell]:
+    """Return an event's cells with null as zero, but for texts."""
+    return {name: 0 if cell is None and name not in texts else cell for name, cell in event.cells.items()}

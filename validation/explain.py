@@ -1,11 +1,12 @@
-"""Why a served cell differs: the oracle over exactly the events that the tiles read had in them."""
+"""What a cell should be: the oracle over the events that were in the tiles read, were known, or are there at all."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,91 +17,17 @@ from unskew.backfill.upload import batch_end
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.encoding import encode_row
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
+from unskew.pipelines.timegrid import DAY
 from unskew.validation.diagnose import Case, diagnose
 from unskew.validation.log import SEQUENCE, Log
 from unskew.validation.probes import Flip
 
 Key = tuple[Any, ...]
-
-
-class TilesRead:
-    """Values over the events that the tiles read at a probe had in them (design section 9), by the oracle.
-
-    Parameters
-    ----------
-    plan, logs, flips
-        The run.
-    probes
-        The probes in question: only their entities' events are kept.
-    """
-
-    def __init__(self, plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], probes: pa.Table) -> None:
-        self.plan = plan
-        self.logs = logs
-        self.flips = flips
-        self.rows = {row: each for row, each in enumerate(probes.to_pylist())}
-        self.events = {view.name: entity_events(view, logs[view.source], probes) for view in plan.views}
-
-    def features(self, row: int) -> dict[str, oracle.Result]:
-        """Return all features of a probe, derived ones included."""
-        probe = self.rows[row]
-        values = {each.name: self.case(row, view, each) for view in self.plan.views for each in view.features}
-        found = {name: case.value(case.held) for name, case in values.items()}
-        request = encode_row({each.name: each for each in self.plan.request}, probe)
-        return found | {each.name: oracle.derived_value(each.expression, found, request) for each in self.plan.derived}
-
-    def case(self, row: int, view: ViewPlan, feature: FeaturePlan) -> Case:
-        """Return one cell with the events that its tiles held, and those that broken rules would add."""
-        probe = self.rows[row]
-        t, asof, log = probe["t"], probe["asof"], self.logs[view.source]
-        own = self.events[view.name].get(tuple(probe[each.name] for each in view.keys), [])
-        newest = max(each for each in range(len(self.flips)) if self.flips[each].position <= asof)
-        ends = [(batch_end(log.source, each.cut), each.cut) for each in self.flips[: newest + 1]]
-        firsts = [each.event for each in own if each.first]
-        held = [each for each in firsts if in_tiles(each, *ends[-1], asof)]
-        stale = [each for each in firsts if in_tiles(each, *ends[max(newest - 1, 0)], asof)]
-        late = [each for each in firsts if each.position <= asof]
-        copies = [each.event for each in own if in_tiles(each.event, *ends[-1], asof)]
-        return Case(
-            view, feature, t, *(of_head(view, feature, each, t, ends[-1][0]) for each in (held, copies, late, stale))
-        )
-
-    def cause(self, row: int, name: str, served: Any) -> str:
-        """Return the defect behind a served cell."""
-        for view in self.plan.views:
-            for each in view.features:
-                if each.name == name:
-                    return diagnose(self.case(row, view, each), served, same_value)
-        return "engine"
-
-
-def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], t: int, end: int) -> list[oracle.Event]:
-    """Leave out what the chosen version of the head tile lacks: from the first event at or after `t` on.
-
-    Rows of lists carry their own event time, so they lack nothing; rows of multisets are versioned by value.
-    """
-    field = view.fields[feature.fields[0]]
-    start = t - t % view.hop
-    if field.kind == "list":
-        return list(held)
-    found, stopped = [], set()
-    for each in held:
-        if each.ts < end or not start <= each.ts < start + view.hop:
-            found.append(each)
-            continue
-        row = oracle.lifted(field.lift, each.cells) if field.kind == "multiset" else None
-        if each.ts >= t:
-            stopped.add(row)
-        if row not in stopped:
-            found.append(each)
-    return found
-
-
-def in_tiles(event: oracle.Event, end: int, cut: int, asof: int) -> bool:
-    """Return whether an upload or the stream had put a first copy into a tile."""
-    if event.ts < end:
-        return event.arrival < cut
-    return not event.late and event.position <= asof
+Events = list[oracle.Event]
+Side = Literal["served", "as_known", "ideal"]
+SIDES: tuple[Side, ...] = ("served", "as_known", "ideal")
+TILES = -1  # the field of a view's tiles
+Restarts = Mapping[tuple[str, int], Mapping[Key, int]]  # (view, field) -> (key, tile, value) -> position
 
 
 class Copy(NamedTuple):
@@ -110,8 +37,216 @@ class Copy(NamedTuple):
     first: bool
 
 
-def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, list[Copy]]:
-    """Return the sound events of the probes' entities, by entity, in order of arrival."""
+@dataclass
+class Entity:
+    """An entity's sound events in order of arrival, and their event times."""
+
+    copies: list[Copy] = field(default_factory=list)
+    ts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def within(self, lo: int, hi: int) -> list[Copy]:
+        """Return those with ``lo <= ts < hi``, in order of arrival."""
+        return [self.copies[each] for each in np.flatnonzero((self.ts >= lo) & (self.ts < hi))]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One probe in one view: which events count on each side, and which would under broken rules."""
+
+    t: int
+    key: Key
+    asof: int
+    end: int
+    by_side: Mapping[Side, Events]
+    wrong: Mapping[Side, Mapping[str, Sequence[Events]]]
+
+
+class Truth:
+    """Values and causes by the oracle (design section 9).
+
+    Parameters
+    ----------
+    plan, logs, flips
+        The run.
+    restarts
+        Tiles that the job started again, by view and field (-1: tiles), and the position from which on.
+    probes
+        The probes in question: only their entities' events are kept.
+    """
+
+    def __init__(
+        self, plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], restarts: Restarts, probes: pa.Table
+    ) -> None:
+        self.plan = plan
+        self.logs = logs
+        self.flips = flips
+        self.restarts = restarts
+        self.rows = probes.to_pylist()
+        self.entities = {view.name: entity_events(view, logs[view.source], probes) for view in plan.views}
+        self.features = {each.name: (view, each) for view in plan.views for each in view.features}
+        self.derived = {each.name: each.expression for each in plan.derived}
+        self.request = {each.name: each for each in plan.request}
+        self.facts: dict[tuple[int, str], Facts] = {}
+        self.values: dict[tuple[int, Side, str], oracle.Result] = {}
+
+    def value(self, row: int, side: Side, name: str) -> oracle.Result:
+        """Return what a cell should be: over the events of the tiles read, those known, or all."""
+        key = (row, side, name)
+        if key not in self.values:
+            self.values[key] = self.compute(row, side, name)
+        return self.values[key]
+
+    def compute(self, row: int, side: Side, name: str) -> oracle.Result:
+        """Compute a cell."""
+        if name in self.derived:
+            inputs = {each: self.value(row, side, each) for each in inputs_of(self.derived[name])}
+            return oracle.derived_value(self.derived[name], inputs, encode_row(self.request, self.rows[row]))
+        case = self.case(row, side, name)
+        return case.value(case.events)
+
+    def case(self, row: int, side: Side, name: str) -> Case:
+        """Return a cell with what the broken rules need."""
+        view, feature = self.features[name]
+        facts = self.facts.get((row, view.name)) or self.find(row, view)
+        self.facts[row, view.name] = facts
+        wrong = dict(facts.wrong[side])
+        events = facts.by_side[side]
+        if side == "served":
+            wrong["expired_state"] = expired(view, feature, facts, self.restarts)
+            wrong = {cause: [of_head(view, feature, each, facts) for each in lists] for cause, lists in wrong.items()}
+            events = of_head(view, feature, events, facts)
+        return Case(view, feature, facts.t, events, facts.end, wrong)
+
+    def find(self, row: int, view: ViewPlan) -> Facts:
+        """Work out which events count at a probe."""
+        probe, log = self.rows[row], self.logs[view.source]
+        t, asof, key = probe["t"], probe["asof"], tuple(probe[each.name] for each in view.keys)
+        oldest = min(each.window.tail(t) for each in view.features)
+        own = self.entities[view.name].get(key, Entity()).within(oldest - DAY, t + DAY)
+        firsts = [each.event for each in own if each.first]
+        read = [Upload(batch_end(log.source, each.cut), each.cut) for each in self.flips if each.position <= asof]
+        copies = [each.event for each in own]
+        by_side: dict[Side, Events] = {
+            "served": in_tiles(firsts, read[-1], asof),
+            "as_known": known(firsts, read, asof),
+            "ideal": firsts,
+        }
+        wrong: dict[Side, dict[str, Sequence[Events]]] = {
+            "served": {
+                "duplicate": [in_tiles(copies, read[-1], asof)],
+                "lateness": [
+                    in_tiles(firsts, read[-1], asof, late=True),
+                    [each for each in by_side["served"] if not each.late],
+                ],
+                "stale_batch": stale(firsts, read, asof),
+            },
+            "as_known": {
+                "duplicate": [known(copies, read, asof)],
+                "lateness": [
+                    [each for each in firsts if each.position <= asof],
+                    [each for each in by_side["as_known"] if not each.late],
+                ],
+            },
+            "ideal": {"duplicate": [copies], "lateness": [[each for each in firsts if not each.late]]},
+        }
+        return Facts(t, key, asof, read[-1].end, by_side, wrong)
+
+    def cause(self, row: int, side: Side, name: str, given: Any) -> str:
+        """Return the defect behind a wrong cell of a feature that is not derived."""
+        return diagnose(self.case(row, side, name), given, same_value)
+
+
+class Upload(NamedTuple):
+    """An upload: where its tiles end, and what it holds by arrival, ms, both exclusive."""
+
+    end: int
+    cut: int
+
+
+def in_tiles(events: Events, upload: Upload, asof: int, *, late: bool = False) -> Events:
+    """Return which events the upload or the stream had put into tiles; `late`: had the stream applied late ones."""
+    return [
+        each
+        for each in events
+        if (each.arrival < upload.cut if each.ts < upload.end else (late or not each.late) and each.position <= asof)
+    ]
+
+
+def known(events: Events, uploads: Sequence[Upload], asof: int) -> Events:
+    """Return which events serving could have known: late ones by an upload, others once they were read."""
+    return [
+        each
+        for each in events
+        if (
+            any(each.arrival < upload.cut and each.ts < upload.end for upload in uploads)
+            if each.late
+            else each.position <= asof
+        )
+    ]
+
+
+def stale(events: Events, uploads: Sequence[Upload], asof: int) -> list[Events]:
+    """Return what tiles held had the last upload not been read: not at all, or only its records not."""
+    last = uploads[-1]
+    before = uploads[-2] if len(uploads) > 1 else Upload(last.end, -(2**62))
+    old = [each for each in events if each.ts < before.end and each.arrival < before.cut]
+    return [
+        in_tiles(events, before, asof),
+        old + [each for each in in_tiles(events, last, asof) if each.ts >= last.end],
+    ]
+
+
+def expired(view: ViewPlan, feature: FeaturePlan, facts: Facts, restarts: Restarts) -> list[Events]:
+    """Return what tiles held that the job started again: up to there (the guard refused more), or only from there on."""
+    at = feature.fields[0] if view.fields[feature.fields[0]].kind == "multiset" else TILES
+    found = restarts.get((view.name, at), {})
+    if not found:
+        return []
+    begins = {}
+    for each in facts.by_side["served"]:
+        tile: Key = (*facts.key, each.ts - each.ts % view.hop)
+        tile = tile if at == TILES else (*tile, oracle.lifted(view.fields[at].lift, each.cells))
+        position = found.get(tile, facts.asof + 1)
+        if each.ts >= facts.end and position <= facts.asof:
+            begins[each.position] = position
+    events = facts.by_side["served"]
+    return [
+        [each for each in events if each.position < begins.get(each.position, each.position + 1)],
+        [each for each in events if each.position >= begins.get(each.position, each.position)],
+    ]
+
+
+def inputs_of(expression: Sequence[Any]) -> list[str]:
+    """Return the features that a derived feature is made of."""
+    if expression[0] == "feature":
+        return [expression[1]]
+    return [name for each in expression[1:] if isinstance(each, Sequence) and each for name in inputs_of(each)]
+
+
+def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], facts: Facts) -> Events:
+    """Leave out what the chosen version of the head tile lacks: from the first event at or after `t` on.
+
+    Rows of lists carry their own event time, so they lack nothing; rows of multisets are versioned by value.
+    """
+    field = view.fields[feature.fields[0]]
+    start = facts.t - facts.t % view.hop
+    if field.kind == "list":
+        return list(held)
+    found, stopped = [], set()
+    for each in held:
+        if each.ts < facts.end or not start <= each.ts < start + view.hop:
+            found.append(each)
+            continue
+        row = oracle.lifted(field.lift, each.cells) if field.kind == "multiset" else None
+        if each.ts >= facts.t:
+            stopped.add(row)
+        if row not in stopped:
+            found.append(each)
+    return found
+
+
+def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, Entity]:
+    """Return the sound events of the probes' entities, by entity."""
     keys = [each.name for each in view.keys]
     wanted = {tuple(cells) for cells in zip(*(probes[name].to_pylist() for name in keys), strict=True)}
     mask = np.ones(log.table.num_rows, np.bool_)
@@ -123,11 +258,13 @@ def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, list[
     rows = oracle_rows(log.source, log.table.filter(pa.array(mask)))
     examined = [oracle.examine(log.source, row[SEQUENCE], row) for row in rows]
     firsts = oracle.first_copies(log.source, examined)
-    found: dict[Key, list[Copy]] = defaultdict(list)
+    found: dict[Key, Entity] = defaultdict(Entity)
     for event in examined:
         if isinstance(event, oracle.Event):
-            found[tuple(event.cells[name] for name in keys)].append(Copy(event, event.position in firsts))
-    return found
+            found[tuple(event.cells[name] for name in keys)].copies.append(Copy(event, event.position in firsts))
+    for each in found.values():
+        each.ts = np.array([copy.event.ts for copy in each.copies], np.int64)
+    return {key: each for key, each in found.items() if None not in key}
 
 
 def member(column: pa.ChunkedArray, values: Sequence[Any]) -> NDArray[np.bool_]:

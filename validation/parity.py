@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +23,34 @@ from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.validation.compare import Bools, same_cells
-from unskew.validation.explain import TilesRead, same_value
+from unskew.validation.explain import SIDES, Side, Truth, inputs_of, same_value
 from unskew.validation.log import SEQUENCE, Log, read_logs
 from unskew.validation.probes import Flip, choose_probes, plan_uploads
 from unskew.validation.served import Progress, Served, replay, run_engines
 
 PROBES = 10_000
-PHYSICS = ("late", "in_flight", "ahead", "behind")
 
 
 @dataclass(frozen=True)
 class Defect:
-    """A cell that arrival does not explain."""
+    """A cell that arrival does not explain; `side` is what was wrong: ``served``, ``as_known`` or ``ideal``."""
 
     feature: str
     cause: str
+    side: Side
     probe: dict[str, Any]
-    served: Any
+    given: Any
     expected: Any
 
 
 @dataclass
 class FeatureParity:
-    """One feature's cells: compared, equal to the ideal, and the others by cause."""
+    """One feature's cells: compared, equal to the ideal, and the others by cause; `unexplained` are defects."""
 
-    cells: int = 0
-    equal: int = 0
-    causes: Counter[str] = field(default_factory=Counter)
+    cells: int
+    equal: int
+    causes: Counter[str]
+    unexplained: int
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Report:
     rejected
         Writes that the store's guard refused.
     defects
-        At most `MOST_DEFECTS` of the cells that arrival does not explain.
+        Some of the cells that arrival does not explain: at most `MOST_DEFECTS` of each feature.
     """
 
     plan: SetPlan
@@ -81,7 +82,7 @@ class Report:
     @property
     def unexplained(self) -> int:
         """Cells whose difference arrival does not explain."""
-        return sum(count for cause, count in self.causes.items() if cause not in PHYSICS)
+        return sum(each.unexplained for each in self.features.values())
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as `parity.json` holds it."""
@@ -101,9 +102,6 @@ class Report:
             },
             "defects": [vars(each) for each in self.defects],
         }
-
-
-MOST_DEFECTS = 20
 
 
 def parity(
@@ -150,21 +148,6 @@ def parity(
     return compare(plan, logs, flips, asked, served, values)
 
 
-def compare(
-    plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], asked: pa.Table, served: Served,
-    values: tuple[pa.Table, pa.Table, pa.Table],
-) -> Report:  # fmt: skip
-    """Compare what was served with the backfills, as `backfills` returns them."""
-    ideal, known, punctual = values
-    report = Report(
-        plan, asked.num_rows, {name: each.table.num_rows for name, each in logs.items()}, served.rejected, {}, []
-    )
-    tiles = Comparison(plan, logs, flips, asked, served, known)
-    for name in plan.fingerprints():
-        report.features[name] = tiles.feature(name, ideal[name], punctual[name], report.defects)
-    return report
-
-
 def backfills(
     plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], probes: pa.Table
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -187,63 +170,100 @@ def backfills(
     return ideal, as_known, punctual
 
 
+MOST_DEFECTS = 3
+AUDITED = 200  # probes of which the oracle checks every cell, beside the cells in which the engines differ
+
+
+def compare(
+    plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], asked: pa.Table, served: Served,
+    values: tuple[pa.Table, pa.Table, pa.Table],
+) -> Report:  # fmt: skip
+    """Compare what was served with the backfills, as `backfills` returns them."""
+    sides: dict[Side, pa.Table] = dict(zip(SIDES, (served.table, values[1], values[0]), strict=True))
+    counted = {name: each.table.num_rows for name, each in logs.items()}
+    report = Report(plan, asked.num_rows, counted, served.rejected, {}, [])
+    found = Comparison(plan, sides, values[2], served.ahead)
+    found.judge(Truth(plan, logs, flips, served.restarts, asked.take(pa.array(found.rows))))
+    for name in plan.fingerprints():
+        report.features[name] = found.feature(name)
+        report.defects += found.defects(name, asked)
+    return report
+
+
 class Comparison:
-    """Compares served cells with what was known, and asks the oracle about those that differ."""
+    """Compares cells side by side, and asks the oracle about those that differ between the engines.
+
+    Parameters
+    ----------
+    sides
+        What was served, what the backfill knew at the probe, and all there is.
+    punctual
+        What the backfill knew, had nothing been in flight.
+    ahead
+        For each view (n,): whether the tile of the instant had only versions with later events.
+
+    Attributes
+    ----------
+    rows
+        (r,) the probes that the oracle is asked about: where what was served is not what was known, and a sample.
+    """
 
     def __init__(
-        self,
-        plan: SetPlan,
-        logs: Mapping[str, Log],
-        flips: Sequence[Flip],
-        probes: pa.Table,
-        served: pa.Table,
-        known: pa.Table,
+        self, plan: SetPlan, sides: Mapping[Side, pa.Table], punctual: pa.Table, ahead: Mapping[str, Bools]
     ) -> None:
         self.plan = plan
-        self.probes = probes
-        self.served = served.table
-        self.ahead = served.ahead
-        self.known = known
-        self.same = {name: same_cells(self.served[name], known[name]) for name in plan.fingerprints()}
-        self.rows = np.flatnonzero(~np.logical_and.reduce(list(self.same.values())))
-        self.tiles = TilesRead(plan, logs, flips, probes.take(pa.array(self.rows)))
-        self.places = {int(row): place for place, row in enumerate(self.rows)}
-        self.expected = {row: self.tiles.features(place) for row, place in self.places.items()}
+        self.sides = sides
+        self.punctual = punctual
+        self.ahead = ahead
+        n = sides["served"].num_rows
+        self.same = {name: same_cells(sides["served"][name], sides["as_known"][name]) for name in plan.fingerprints()}
+        self.sample = np.zeros(n, np.bool_)
+        self.sample[np.linspace(0, n - 1, min(AUDITED, n)).astype(np.int64)] = True
+        self.rows = np.flatnonzero(self.sample | ~np.logical_and.reduce(list(self.same.values())))
+        self.found: dict[str, dict[int, Defect]] = {}
 
-    def feature(
-        self, name: str, ideal: pa.ChunkedArray, punctual: pa.ChunkedArray, defects: list[Defect]
-    ) -> FeatureParity:
-        """Return one feature's cells by cause; cells that arrival does not explain go to `defects`."""
-        equal = same_cells(self.served[name], ideal)
-        found = FeatureParity(len(equal), 0)
-        bad = self.unexplained(name, defects)
-        found.causes.update(cause for cause in bad.values())
-        explained = ~equal
-        explained[list(bad)] = False
-        found.equal = int(equal.sum()) - sum(bool(equal[row]) for row in bad)
-        known_ideal = same_cells(self.known[name], ideal)
-        late = ~same_cells(punctual, ideal)
-        tally(found.causes, "late", explained & ~known_ideal & late)
-        tally(found.causes, "in_flight", explained & ~known_ideal & ~late)
+    def judge(self, truth: Truth) -> None:
+        """Find the cells that arrival does not explain; `truth` is of the probes `rows`."""
+        audited = {side: table.take(pa.array(self.rows)) for side, table in self.sides.items()}
+        for name in self.plan.fingerprints():
+            self.found[name] = {}
+            cells = {side: python_values(audited[side][name]) for side in SIDES}
+            for place in np.flatnonzero(self.sample[self.rows] | ~self.same[name][self.rows]).tolist():
+                for side in SIDES:
+                    given, wanted = cells[side][place], truth.value(place, side, name)
+                    if not same_value(given, wanted):
+                        cause = self.cause(truth, place, side, name, given)
+                        self.found[name][int(self.rows[place])] = Defect(name, cause, side, {}, given, wanted)
+                        break
+
+    def cause(self, truth: Truth, place: int, side: Side, name: str, given: Any) -> str:
+        """Return why a cell is wrong; a derived feature has the cause of the first wrong one that it is made of."""
+        if name not in truth.derived:
+            return truth.cause(place, side, name, given)
+        row = int(self.rows[place])
+        inputs = [self.found[each].get(row) for each in inputs_of(truth.derived[name])]
+        return next((each.cause for each in inputs if each is not None), "engine")
+
+    def feature(self, name: str) -> FeatureParity:
+        """Return one feature's cells by cause."""
+        equal = same_cells(self.sides["served"][name], self.sides["ideal"][name])
+        late = ~same_cells(self.punctual[name], self.sides["ideal"][name])
+        known = same_cells(self.sides["as_known"][name], self.sides["ideal"][name])
         ahead = self.ahead.get(name.partition(".")[0], np.zeros(len(equal), np.bool_))
-        tally(found.causes, "ahead", explained & known_ideal & ahead)
-        tally(found.causes, "behind", explained & known_ideal & ~ahead)
-        return found
+        sound = np.ones(len(equal), np.bool_)
+        sound[list(self.found[name])] = False
+        causes = Counter(each.cause for each in self.found[name].values())
+        explained = sound & ~equal
+        tally(causes, "late", explained & ~known & late)
+        tally(causes, "in_flight", explained & ~known & ~late)
+        tally(causes, "ahead", explained & known & ahead)
+        tally(causes, "behind", explained & known & ~ahead)
+        return FeatureParity(len(equal), int((sound & equal).sum()), causes, len(self.found[name]))
 
-    def unexplained(self, name: str, defects: list[Defect]) -> dict[int, str]:
-        """Return the rows whose served cell is not what the tiles read hold, with the cause."""
-        found = {}
-        cells = self.served[name]
-        kind = cells.type
-        for row in np.flatnonzero(~self.same[name]):
-            wanted, given = self.expected[int(row)][name], python_value(cells[int(row)], kind)
-            if same_value(given, wanted):
-                continue
-            found[int(row)] = self.tiles.cause(self.places[int(row)], name, given)
-            if len(defects) < MOST_DEFECTS:
-                probe = {key: self.probes[key][int(row)].as_py() for key in self.probes.column_names}
-                defects.append(Defect(name, found[int(row)], probe, given, wanted))
-        return found
+    def defects(self, name: str, asked: pa.Table) -> list[Defect]:
+        """Return a few of a feature's defects, with their probes."""
+        few = list(self.found[name].items())[:MOST_DEFECTS]
+        return [replace(each, probe=asked.slice(row, 1).to_pylist()[0]) for row, each in few]
 
 
 def tally(causes: Counter[str], cause: str, rows: Bools) -> None:
@@ -252,10 +272,11 @@ def tally(causes: Counter[str], cause: str, rows: Bools) -> None:
         causes[cause] += int(rows.sum())
 
 
-def python_value(cell: pa.Scalar, kind: pa.DataType) -> Any:
-    """Return a cell as the oracle gives it: instants as ms."""
-    if pa.types.is_timestamp(kind):
-        return cell.cast(pa.int64()).as_py()
-    if pa.types.is_list(kind) and pa.types.is_timestamp(kind.value_type):
-        return cell.cast(pa.list_(pa.int64())).as_py()
-    return cell.as_py()
+def python_values(cells: pa.ChunkedArray) -> list[Any]:
+    """Return cells as the oracle gives them: instants as ms."""
+    if pa.types.is_timestamp(cells.type):
+        cells = cells.cast(pa.int64())
+    if pa.types.is_list(cells.type) and pa.types.is_timestamp(cells.type.value_type):
+        cells = cells.cast(pa.list_(pa.int64()))
+    found: list[Any] = cells.to_pylist()
+    return found

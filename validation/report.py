@@ -9,10 +9,11 @@ from io import StringIO
 from rich.console import Console
 from rich.table import Table
 
-from unskew.validation.parity import PHYSICS, Report
+from unskew.validation.diagnose import DEFECTS
+from unskew.validation.parity import Report
 
 WIDTH = 120
-MEANING = {
+PHYSICS = {
     "late": "came after the allowed lateness; an upload heals the store",
     "in_flight": "had not arrived yet",
     "ahead": "the tile held only versions with later events",
@@ -31,13 +32,14 @@ def summary(report: Report) -> str:
     out.print(f"{report.probes:,} probes over {events}", highlight=False)
     out.print(f"{cells:,} cells: {equal:,} equal to the ideal, {cells - equal:,} not", highlight=False)
     for cause, count in report.causes.most_common():
-        meaning = MEANING.get(cause, "arrival does not explain this: a defect")
+        meaning = PHYSICS.get(cause) or f"defect: {DEFECTS[cause]}"
         out.print(f"  {count:>12,}  {cause}: {meaning}", highlight=False)
     out.print(f"  {report.unexplained:>12,}  unexplained", highlight=False)
     out.print(feature_table(report))
     for each in report.defects:
         out.print(
-            f"{each.feature}: served {each.served!r}, expected {each.expected!r} at {each.probe}", highlight=False
+            f"{each.feature} ({each.cause}): {each.side} {each.given!r}, expected {each.expected!r} at {each.probe}",
+            highlight=False,
         )
     text = out.file
     return text.getvalue() if isinstance(text, StringIO) else ""

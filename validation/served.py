@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -17,9 +18,12 @@ from unskew.online.read import FeatureReader, Reading
 from unskew.online.store import SqliteStore
 from unskew.online.stream import run_stream
 from unskew.online.upload import load_upload
+from unskew.pipelines.backends.flink_streams import Stream
+from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
 from unskew.validation.compare import Bools
+from unskew.validation.explain import Key, Restarts
 from unskew.validation.log import Log, write_lines
 from unskew.validation.probes import Flip
 
@@ -39,11 +43,14 @@ class Served:
         For each view (n,): whether the tile of the instant had only versions with later events.
     rejected
         Writes that the store's guard refused.
+    restarts
+        Tiles and values that the job started again, with the position from which on.
     """
 
     table: pa.Table
     ahead: Mapping[str, Bools]
     rejected: int
+    restarts: Restarts
 
 
 def run_engines(
@@ -102,7 +109,30 @@ def replay(plan: SetPlan, flips: Sequence[Flip], probes: pa.Table, folder: Path,
     ahead = {
         view.name: np.concatenate([each.knowledge[view.name][:, AHEAD] for each in readings]) > 0 for view in plan.views
     }
-    return Served(table, ahead, sum(each.applied.rejected for each in writers.values()))
+    found: dict[tuple[str, int], Mapping[Key, int]] = {}
+    for log in logs.values():
+        found |= {
+            (each.view, each.field): restarts(each, rows) for batch in log.streams.values() for each, rows in batch
+        }
+    return Served(table, ahead, sum(each.applied.rejected for each in writers.values()), found)
+
+
+def restarts(stream: Stream, rows: pa.Table) -> dict[Key, int]:
+    """Return by key the sequence of the first row that does not count one more event than the row before.
+
+    Each row of a tile, or of a value in a tile, counts one more; where it does not, the state had been lost.
+    """
+    if not stream.key:
+        return {}
+    keys = ", ".join(DUCKDB.identifier(each) for each in stream.key)
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 1")
+        connection.register("log", rows.append_column("_row", pa.array(np.arange(rows.num_rows))))
+        found = connection.sql(
+            f"SELECT {keys}, arg_min(seq, _row) FROM (SELECT {keys}, seq, _row, {'n' if stream.kind == 'tiles' else 'count'} "
+            f"- row_number() OVER (PARTITION BY {keys} ORDER BY _row) AS gone FROM log) WHERE gone <> 0 GROUP BY ALL"
+        ).fetchall()
+    return {tuple(key): int(seq) for *key, seq in found}
 
 
 def read(reader: FeatureReader, probes: pa.Table) -> Reading:
