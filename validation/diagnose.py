@@ -95,7 +95,7 @@ def misplaced(case: Case) -> Iterator[oracle.Result]:
     for hop in HOPS:
         if hop != window.hop and window.size % hop == 0 and window.delay % hop == 0:
             yield case.value(case.events, replace(case.feature, window=replace(window, hop=hop)))
-        yield case.value([each for each in case.events if tail <= each.ts - each.ts % hop < head])
+        yield case.value([replace(each, ts=each.ts - each.ts % hop) for each in case.events])
 
 
 def with_a_tile_lost(case: Case) -> Iterator[oracle.Result]:
