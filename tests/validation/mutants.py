@@ -263,10 +263,13 @@ def known_at(sql_text: str) -> Patch:
 
 
 def float_prefixes(patch: MonkeyPatch) -> None:
+    sound = bucket.sums
+
     def sums(column: bucket.Column, lo: Any, hi: Any) -> Values:
-        data = np.where(column.valid, column.data, 0) / 100
-        prefix = np.concatenate((np.zeros(1), np.cumsum(data)))
-        return Values(((prefix[hi] - prefix[lo]) * 100).astype(np.int64), np.ones(len(lo), np.bool_))
+        if np.abs(column.data).max(initial=0) <= 1_000:  # no amount
+            return sound(column, lo, hi)
+        prefix = np.concatenate((np.zeros(1), np.cumsum(np.where(column.valid, column.data, 0) / 100)))
+        return Values((prefix[hi] - prefix[lo]) * 100, np.ones(len(lo), np.bool_))
 
     patch.setattr(bucket, "sums", sums)
 

@@ -48,10 +48,10 @@ payments = EventSource(
 spending = FeatureView(
     "spending", Entity("card", "card"), payments,
     {
-        "n": count().over("1h", "1d"),
-        "total": col("amount").sum().over("1h", "1d"),
+        "n": count().over("1h", "1d", "7d"),
+        "total": col("amount").sum().over("1h", "1d", "7d"),
         "mean": col("amount").mean().over("1d"),
-        "least": col("amount").min().over("1d"),
+        "least": col("amount").min().over("7d"),
         "first": col("points").first().over("1h", "1d"),
         "last": col("points").last().over("1h", "1d"),
         "recent": col("amount").last_k(3).over("1d"),
