@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pytest import MonkeyPatch
 
-from unskew.backfill import bucket
-from unskew.online import materialise, open_tiles, view_read
+from unskew.backfill import bucket, order
+from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
 from unskew.online.store import SqliteStore
 from unskew.pipelines.aggregates import Values
@@ -163,7 +163,7 @@ def copies_uploaded(patch: MonkeyPatch) -> None:
 
 
 def ids_ignored(patch: MonkeyPatch) -> None:
-    sound = beam.sorted_rows
+    sound = order.sorted_rows
 
     def sorted_rows(entity: Any, columns: Sequence[Any]) -> Any:
         return sound(entity, [columns[0], columns[-1]])
@@ -200,7 +200,7 @@ def old_records(patch: MonkeyPatch) -> None:
 
 
 def head_included(patch: MonkeyPatch) -> None:
-    sound = view_read.scalar_states
+    sound: Any = kernels.scalar_states
 
     def scalar_states(*arguments: Any) -> Any:
         return sound(*arguments[:6], arguments[6] + 1, *arguments[7:])
@@ -226,12 +226,12 @@ def tile_lost(patch: MonkeyPatch) -> None:
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             (tiles, rows), *others = self.streams["spending"]
-            owned = rows.filter(pa.compute.is_valid(rows["card"]))
+            owned = rows.filter(pa.compute.is_valid(rows["key0"]))
             counted = (
-                owned.group_by(["card", "tile_start"]).aggregate([("n", "max")]).sort_by([("n_max", "descending")])
+                owned.group_by(["key0", "tile_start"]).aggregate([("n", "max")]).sort_by([("n_max", "descending")])
             )
-            card, start = counted["card"][0], counted["tile_start"][0]
-            lost = pa.compute.and_(pa.compute.equal(rows["card"], card), pa.compute.equal(rows["tile_start"], start))
+            card, start = counted["key0"][0], counted["tile_start"][0]
+            lost = pa.compute.and_(pa.compute.equal(rows["key0"], card), pa.compute.equal(rows["tile_start"], start))
             kept = rows.filter(pa.compute.invert(lost))
             self.streams["spending"] = [(tiles, kept), *others]
             self.positions[tiles.name] = np.maximum.accumulate(kept["seq"].to_numpy())
