@@ -125,6 +125,11 @@ def events_of(plan: SetPlan, events: Any, source: str) -> Any:
             raise InputError(message)
         return events[source]
     if len(plan.sources) > 1:
+        if isinstance(events, str | Path):
+            message = (
+                f"folder `{events}` has no folder `{source}`; give a folder with one of Parquet files for each source"
+            )
+            raise InputError(message)
         names = ", ".join(f"`{each.name}`" for each in plan.sources)
         message = (
             f"set `{plan.name}` has several sources; give events for each by name, or a folder of folders: {names}"
