@@ -70,7 +70,8 @@ class World:
         arrival = ts + self.lags(len(ts))
         order = self.copies(len(ts))
         late = self.rng.integers(0, 2 * self.source.allowed_lateness, len(order)) * (np.arange(len(order)) >= len(ts))
-        ts, arrival = ts[order], arrival[order] + late
+        ts = ts[order]
+        arrival = np.minimum(arrival[order] + late, START + SPAN - 1)  # so that the uploads' cuts are known
         columns = {each.name: self.column(each, order) for each in self.source.columns}
         columns[self.source.event_time] = self.instant_column(ts)
         if self.source.arrival is not None:
@@ -85,22 +86,25 @@ class World:
 
     def event_times(self) -> Ints:
         """Draw event times, ms: most within a millisecond of an edge of something, some in one tile."""
-        anchors = self.anchors()
+        anchors, ends = self.anchors()
         steps = self.edges()
-        near = self.rng.choice(anchors, self.events) - self.rng.choice(steps, self.events)
+        picked = np.where(
+            self.share(self.events, 0.5), self.rng.choice(anchors, self.events), self.rng.choice(ends, self.events)
+        )
+        near = picked - self.rng.choice(steps, self.events) * self.share(self.events, 0.7)
         anywhere = START + self.rng.integers(0, SPAN, self.events)
         crowd = self.rng.choice(anywhere, max(self.events // 20, 1))
         crowded = self.rng.choice(crowd, self.events) // MINUTE * MINUTE + self.rng.integers(0, 5, self.events)
         ts = np.choose(self.rng.integers(0, 4, self.events), [near, near, crowded, anywhere])
         ts = np.asarray(np.clip(ts + self.rng.integers(-1, 2, self.events), START, START + SPAN - 1), np.int64)
-        ts[:2] = START, START + SPAN - 1  # so that the uploads' cuts are known
+        ts[:2] = START, START + SPAN - 1
         return ts
 
-    def anchors(self) -> Ints:
-        """Return midnights, and where the closed tiles of the uploads end."""
+    def anchors(self) -> tuple[Ints, Ints]:
+        """Return midnights; and where the closed tiles of the uploads end, and their cuts."""
         midnights = START + np.arange(SPAN // DAY + 1) * DAY
-        cuts = np.array([START + int(SPAN * share) for share in UPLOADS])
-        return np.concatenate((midnights, (cuts - self.source.allowed_lateness) // DAY * DAY, cuts))
+        cuts = np.array([START + int((SPAN - 1) * share) for share in UPLOADS])
+        return midnights, np.concatenate(((cuts - self.source.allowed_lateness) // DAY * DAY, cuts))
 
     def edges(self) -> Ints:
         """Return how far before an instant windows and tiles begin and end, ms."""

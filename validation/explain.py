@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from unskew.backfill.upload import batch_end
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.encoding import encode_row
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
-from unskew.pipelines.timegrid import DAY
+from unskew.pipelines.timegrid import DAY, HOUR
 from unskew.validation.diagnose import Case, diagnose
 from unskew.validation.log import SEQUENCE, Log
 from unskew.validation.probes import Flip
@@ -113,8 +113,12 @@ class Truth:
         events = facts.by_side[side]
         if side == "served":
             wrong["expired_state"] = expired(view, feature, facts, self.restarts)
-            wrong = {cause: [of_head(view, feature, each, facts) for each in lists] for cause, lists in wrong.items()}
-            events = of_head(view, feature, events, facts)
+            wrong = {
+                cause: [of_head(view, feature, each, facts, facts.t) for each in lists]
+                for cause, lists in wrong.items()
+            }
+            wrong["boundary"] = misread(view, feature, facts)
+            events = of_head(view, feature, events, facts, facts.t)
         return Case(view, feature, facts.t, events, facts.end, wrong)
 
     def find(self, row: int, view: ViewPlan) -> Facts:
@@ -223,7 +227,19 @@ def inputs_of(expression: Sequence[Any]) -> list[str]:
     return [name for each in expression[1:] if isinstance(each, Sequence) and each for name in inputs_of(each)]
 
 
-def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], facts: Facts) -> Events:
+def misread(view: ViewPlan, feature: FeaturePlan, facts: Facts) -> list[Events]:
+    """Return what tiles held had the read taken the version of `t` itself, or were the tiles coarser."""
+    held, t = facts.by_side["served"], facts.t
+    included = of_head(view, feature, held, facts, t + 1)
+    coarse = [
+        [replace(each, ts=each.ts - each.ts % hop) if each.ts >= facts.end else each for each in held]
+        for hop in (HOUR, DAY)
+        if hop > view.hop
+    ]
+    return [[replace(each, ts=t - 1) if each.ts == t else each for each in included], *coarse]
+
+
+def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], facts: Facts, t: int) -> Events:
     """Leave out what the chosen version of the head tile lacks: from the first event at or after `t` on.
 
     Rows of lists carry their own event time, so they lack nothing; rows of multisets are versioned by value.
@@ -238,7 +254,7 @@ def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], 
             found.append(each)
             continue
         row = oracle.lifted(field.lift, each.cells) if field.kind == "multiset" else None
-        if each.ts >= facts.t:
+        if each.ts >= t:
             stopped.add(row)
         if row not in stopped:
             found.append(each)

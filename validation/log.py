@@ -29,7 +29,7 @@ class Log:
         (n,) raw rows: the source's columns and `_seq`, which ascends and is unique over all sources.
     ts, arrival
         (n,) instants in ms as the engines read them; of a quarantined row the event time is -1 and the arrival
-        that of the row before.
+        that of the row before, or of the first sound one.
     sound, late
         (n,) whether the row is not quarantined; whether it came too late for the stream.
     """
@@ -94,7 +94,8 @@ def judged_log(source: SourcePlan, events: Any) -> Log:
         ).to_arrow_table()
     sound = found["sound"].to_numpy().astype(np.bool_)
     arrival = found["arrival"].fill_null(0).to_numpy().astype(np.int64)
-    before = np.maximum.accumulate(np.where(sound, np.arange(len(sound)), 0))
+    first = int(sound.argmax()) if len(sound) else 0
+    before = np.maximum.accumulate(np.where(sound, np.arange(len(sound)), first))
     return Log(source, table, found["ts"].to_numpy(), arrival[before], sound, found["late"].to_numpy().astype(np.bool_))
 
 

@@ -73,10 +73,10 @@ def choose_probes(plan: SetPlan, logs: Mapping[str, Log], flips: list[Flip], cou
     row = sound_rows(logs, seq)[near_rows(rng, at, kind, len(seq))]
     now = np.maximum.accumulate(arrival)[at]
     happened = event_times(logs, seq)[row]
-    t = instants(rng, plan, kind, now, happened)
     newest = np.searchsorted([each.position for each in flips], seq[at], side="right") - 1
-    ends = np.array([max(batch_end(log.source, each.cut) for log in logs.values()) for each in flips])
-    columns = {"t": pa.array(np.maximum(t, ends[newest])), "asof": pa.array(seq[at])}
+    ends = np.array([max(batch_end(log.source, each.cut) for log in logs.values()) for each in flips])[newest]
+    t = np.maximum(instants(rng, plan, kind, now, happened, ends), ends)
+    columns = {"t": pa.array(t), "asof": pa.array(seq[at])}
     return pa.table({**cells_at(plan, logs, seq[row], rng), **columns})
 
 
@@ -113,8 +113,8 @@ def event_times(logs: Mapping[str, Log], seq: Ints) -> Ints:
     return found
 
 
-def instants(rng: np.random.Generator, plan: SetPlan, kind: Ints, now: Ints, happened: Ints) -> Ints:
-    """Choose instants: the event's own, about now, on edges of windows and tiles, or long after."""
+def instants(rng: np.random.Generator, plan: SetPlan, kind: Ints, now: Ints, happened: Ints, ends: Ints) -> Ints:
+    """Choose instants: the event's own, about now, on edges of windows and tiles, long after, or by `batch_end`."""
     windows = list({each.window for view in plan.views for each in view.features})
     window = rng.integers(0, len(windows), len(now))
     size, hop, delay = (
@@ -126,9 +126,10 @@ def instants(rng: np.random.Generator, plan: SetPlan, kind: Ints, now: Ints, hap
     edge = happened + delay + nudge  # the event at the head
     leaves = (happened // hop + 1) * hop + size + delay + nudge  # its tile at the tail
     on_tile = (now // hop) * hop + nudge
+    closed = ends + rng.integers(0, 2, len(now)) * (size + delay) + nudge  # closed tiles end at the head, or the tail
     return np.choose(
-        np.where(kind == 0, rng.integers(0, 2, len(now)) * 4, 1 + rng.integers(0, 4, len(now))),
-        [own, silent, leaves, on_tile, edge],
+        np.where(kind == 0, rng.integers(0, 2, len(now)) * 4, 1 + rng.integers(0, 5, len(now))),
+        [own, silent, leaves, on_tile, edge, closed],
     )
 
 
