@@ -88,6 +88,11 @@ def as_table(frame: object) -> pa.Table:
     raise InputError(message)
 
 
+def hidden(path: Path) -> bool:
+    """Return whether a file or a folder on its way begins with a dot or an underscore."""
+    return any(each.startswith((".", "_")) for each in path.parts)
+
+
 def parquet_files(path: Path) -> list[Path]:
     """Return a file, or all Parquet files below a folder in the order of their names."""
     if path.is_file():
@@ -95,7 +100,9 @@ def parquet_files(path: Path) -> list[Path]:
     if not path.is_dir():
         message = f"path `{path}` does not exist; give a Parquet file or a folder of them"
         raise InputError(message)
-    found = sorted(each for each in path.rglob("*.parquet") if not each.name.startswith((".", "_")))
+    # hidden folders are what a killed run left, or one under way is writing
+    visible = (each for each in path.rglob("*.parquet") if not hidden(each.relative_to(path)))
+    found = sorted(visible)
     if not found:
         message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
         raise InputError(message)

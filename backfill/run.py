@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from unskew.pipelines.errors import EngineError, UnskewError
+from unskew.pipelines.errors import EngineError, InputError, UnskewError, nearest
 
+JOB_SERVERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner", "PrismRunner")
 CAUSE = re.compile(
     r"^(?P<kind>[\w.]*(?:Error|Exception|Exit)): (?P<message>.*?)(?: \[while running .*)?$", re.MULTILINE
 )
@@ -29,16 +31,46 @@ def running(options: Sequence[str]) -> Iterator[Pipeline]:
 
     Raises
     ------
+    InputError
+        If Beam does not know a flag, or refuses its value.
     EngineError
         If a worker fails; the message is the innermost cause.
     """
+    checked = beam_options(options)
     try:
-        with Pipeline(options=PipelineOptions([*options])) as pipeline:
+        with Pipeline(options=checked) as pipeline:
             yield pipeline
     except UnskewError:
         raise
     except Exception as error:  # a runner may wrap a worker's traceback into any class of its own
         raise EngineError(cause_of(f"{type(error).__name__}: {error}")) from error
+
+
+def beam_options(options: Sequence[str]) -> PipelineOptions:
+    """Return Beam's options; it would pass over a flag that it does not know.
+
+    Raises
+    ------
+    InputError
+        If Beam does not know a flag of its own runners, or refuses its value.
+    """
+    found, said = PipelineOptions([*options]), StringIO()
+    try:
+        with redirect_stderr(said):  # argparse prints all flags before it exits
+            every = found.get_all_options(drop_default=True, retain_unknown_options=True)
+            known = found.get_all_options(drop_default=True)
+    except SystemExit as error:
+        message = f"beam's options `{' '.join(options)}` are refused: {said.getvalue().splitlines()[-1].split(': error: ')[-1]}"
+        raise InputError(message) from error
+    unknown = sorted(set(every) - set(known))
+    # a job server may know flags that Beam does not
+    if unknown and known.get("runner") not in JOB_SERVERS:
+        message = f"beam has no flag `--{unknown[0]}`; {nearest(unknown[0], PipelineOptions().get_all_options())}"
+        raise InputError(message)
+    if options and not options[0].startswith("-"):
+        message = f"`{options[0]}` is no flag of Beam; give it as `--name=value`, such as `--runner=DirectRunner`"
+        raise InputError(message)
+    return found
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from unskew.pipelines.timegrid import parse_duration
 from unskew.pipelines.types import INT64_MAX, INT64_MIN, Timestamp
 
 ROWS_PER_SLICE = 1 << 19
+ROWS_PER_PART = 1 << 19
 
 
 def backfill(
@@ -125,6 +128,11 @@ def events_of(plan: SetPlan, events: Any, source: str) -> Any:
             raise InputError(message)
         return events[source]
     if len(plan.sources) > 1:
+        if isinstance(events, str | Path):
+            message = (
+                f"folder `{events}` has no folder `{source}`; give a folder with one of Parquet files for each source"
+            )
+            raise InputError(message)
         names = ", ".join(f"`{each.name}`" for each in plan.sources)
         message = (
             f"set `{plan.name}` has several sources; give events for each by name, or a folder of folders: {names}"
@@ -283,11 +291,28 @@ def checked_account(folder: Path, read: int) -> dict[str, dict[str, int]]:
     return account
 
 
+def write_parts(table: pa.Table, folder: Path) -> None:
+    """Write a table as Parquet files of `ROWS_PER_PART` rows, as many at a time as there are cores."""
+    starts = range(0, max(table.num_rows, 1), ROWS_PER_PART)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow lets go of the interpreter while it encodes
+        written = [
+            pool.submit(
+                pq.write_table,
+                table.slice(start, ROWS_PER_PART),
+                folder / f"part-{number:06d}.parquet",
+                compression="zstd",
+            )
+            for number, start in enumerate(starts)
+        ]
+    for each in written:
+        each.result()
+
+
 def publish(plan: SetPlan, result: pa.Table, account: Mapping[str, Any], scratch: Path, target: Path) -> None:
     """Write the training set and its manifest beside the target, then rename."""
     folder = scratch / "training-set"
     folder.mkdir()
-    pq.write_table(result, folder / "part-000000.parquet", compression="zstd")
+    write_parts(result, folder)
     manifest = {
         "set": plan.name,
         "fingerprint": plan.fingerprint,

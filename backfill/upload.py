@@ -38,7 +38,7 @@ def upload(
     events
         The archive, as `backfill` takes events.
     output
-        New folder: for each view a folder of Parquet files with the key columns and ``record``, and
+        New folder: for each view a folder of Parquet files with the key columns and ``_record``, and
         ``_manifest.json``; written aside and renamed.
     cut
         Instant (ms) up to which the archive is complete by arrival, of every source; by default each source's

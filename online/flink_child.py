@@ -54,7 +54,8 @@ def innermost(error: str) -> str:
     """
     lines = [each.strip() for each in error.splitlines() if each.strip()]
     causes = [each.removeprefix("Caused by: ") for each in lines if each.startswith("Caused by: ")]
-    return (causes or lines[:1] or [""])[-1]
+    first = [each.removeprefix(": ") for each in lines if each.startswith(": ")]  # py4j's own line stands before it
+    return (causes or first or lines[:1] or [""])[-1]
 
 
 def run(request: dict[str, Any], stop: threading.Event) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from unskew.pipelines.errors import EngineError
 
 LOGS = "_logs"
 TICK = 0.1  # s between two looks at the process
+LEAST_FREE, PATIENCE = 1 << 16, 10.0  # bytes below which a disk counts as full, s after which that ends a run
 
 
 def execute(job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path, stop: Event | None) -> None:
@@ -54,23 +57,33 @@ def execute(job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path
         )  # fmt: skip
     with process:
         try:
-            answer = converse(process, json.dumps(request), stop)
+            answer = converse(process, json.dumps(request), stop, out)
         finally:
             end(process)
     judge(job.source, answer, process.returncode, logs)
 
 
-def converse(process: subprocess.Popen[str], request: str, stop: Event | None) -> str:
-    """Hand the job over and wait for the answer; pass the word to stop on, once."""
+def converse(process: subprocess.Popen[str], request: str, stop: Event | None, out: Path) -> str:
+    """Hand the job over and wait for the answer; pass the word to stop on, once.
+
+    Raises
+    ------
+    EngineError
+        If the disk of the output is full: Flink then waits for ever for a checkpoint that it cannot write.
+    """
     say(process, request)
-    told = False
-    while process.poll() is None:
-        if stop is not None and not told and stop.wait(TICK):
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    told, full = False, 0
+    while not select.select([process.stdout], [], [], TICK)[0]:
+        if stop is not None and not told and stop.is_set():
             told = True
             say(process, "stop")
-        elif stop is None or told:
-            break  # nothing more to say: reading the answer waits for it
-    assert process.stdout is not None  # noqa: S101 - it is a pipe
+        full = full + 1 if shutil.disk_usage(out).free < LEAST_FREE else 0
+        if full * TICK > PATIENCE:
+            message = (
+                f"disk of `{out}` is full; nothing that was committed is lost: free some room and resume, or start anew"
+            )
+            raise EngineError(message)
     return process.stdout.readline()
 
 

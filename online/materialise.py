@@ -16,7 +16,7 @@ from unskew.online.open_tiles import Vocabulary, merge
 from unskew.online.read import entity_key
 from unskew.online.store import BEGINNING, SqliteStore, ViewContent
 from unskew.pipelines.backends.flink_ordered import ordered_values
-from unskew.pipelines.backends.flink_streams import Stream, view_streams
+from unskew.pipelines.backends.flink_streams import Stream, key_names, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import (
     NO_STRING,
@@ -119,7 +119,7 @@ class Materialiser:
 
 def entities(view: ViewPlan, tables: Sequence[pa.Table]) -> tuple[list[bytes], list[Ints]]:
     """Return the store's keys of all entities in the tables, and for each table the (rows,) number of its entity."""
-    names = [each.name for each in view.keys]
+    names = key_names(view)
     together = pa.concat_tables([each.select(names) for each in tables])
     codes = np.zeros(together.num_rows, np.int64)
     for name in names:

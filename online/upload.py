@@ -82,10 +82,10 @@ def view_records(folder: Path, keys: Sequence[str]) -> Iterator[list[tuple[bytes
     for each in sorted(folder.glob("*.parquet")):
         try:
             file = pq.ParquetFile(each)
-            for batch in file.iter_batches(columns=[*keys, "record"]):
+            for batch in file.iter_batches(columns=[*keys, "_record"]):
                 columns = batch.to_pydict()
                 cells = zip(*(columns[key] for key in keys), strict=True)
-                yield [(entity_key(cell), record) for cell, record in zip(cells, columns["record"], strict=True)]
+                yield [(entity_key(cell), record) for cell, record in zip(cells, columns["_record"], strict=True)]
         except (pa.ArrowInvalid, OSError, KeyError) as error:
             message = f"file `{each}` of the upload cannot be read: {str(error).splitlines()[0]}"
             raise InputError(message) from error

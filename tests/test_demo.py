@@ -106,6 +106,7 @@ def test_backfill_upload_and_train_by_the_commands(demo: tuple[Path, dict[str, A
 
 
 BAD = {
+    "folder `nope` has no folder `transactions`": ["upload", *FRAUD, "--events", "nope", "--output", "out"],
     "does not exist": ["backfill", *FRAUD, "--events", "nowhere", "--spine", "x.parquet", "--output", "out"],
     "give either --events or --adversarial": ["parity", *FRAUD],
     "give --training-set and --output": ["train"],

@@ -31,8 +31,17 @@ class Flip:
 
 
 def plan_uploads(logs: Mapping[str, Log]) -> list[Flip]:
-    """Place the uploads along the log; positions count over all sources."""
+    """Place the uploads along the log; positions count over all sources.
+
+    Raises
+    ------
+    InputError
+        If there is no row at all.
+    """
     arrival, seq = together(logs)
+    if not len(seq):
+        message = "the events hold no row; give a log with some"
+        raise InputError(message)
     first, last = int(arrival[0]), int(arrival[-1])
     found = []
     for share in UPLOADS:

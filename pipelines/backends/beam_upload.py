@@ -32,7 +32,7 @@ def closed_bucket(
     entities, events = entity_sorted(view, source, table, dropped)
     records = closed_records(view, bucket_events(view, source, events), entities.num_rows, job.ends[source.name][1])
     path = f"{job.output}/{view.name}/part-{part:06d}.parquet"
-    packed = entities.append_column("record", pa.array(records, pa.binary()))
+    packed = entities.append_column("_record", pa.array(records, pa.binary()))
     with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
         pq.write_table(packed, sink, compression="zstd")
 

@@ -74,13 +74,19 @@ def present_keys(view: ViewPlan) -> str:
 
 
 def key_columns(view: ViewPlan) -> tuple[tuple[str, str], ...]:
-    """Return the entity's keys and the tile, with their types."""
-    return (*((each.name, sql_type(each)) for each in view.keys), ("tile_start", "BIGINT"))
+    """Return the entity's keys and the tile, with their types; keys are numbered, for any name may be a key's."""
+    keys = zip(key_names(view), view.keys, strict=True)
+    return (*((name, sql_type(each)) for name, each in keys), ("tile_start", "BIGINT"))
+
+
+def key_names(view: ViewPlan) -> tuple[str, ...]:
+    """Return the names of the key columns in a view's streams."""
+    return tuple(f"key{index}" for index in range(len(view.keys)))
 
 
 def placed(view: ViewPlan, source: SourcePlan, items: Sequence[str], where: str = "") -> str:
     """Return the accepted events of a view with their keys, tile, instants and sequence, and further items."""
-    keys = [quoted(each.name) for each in view.keys]
+    keys = [f"{quoted(each.name)} AS {name}" for name, each in zip(key_names(view), view.keys, strict=True)]
     inner = [*keys, f"{tile_start(view, source)} AS tile_start", f"{quoted(source.event_time)} AS ts",
              "_arrival AS arrival", "`_seq` AS seq", *items]  # fmt: skip
     return f"SELECT\n  {listed(inner)}\nFROM accepted\nWHERE {present_keys(view)}{where}"

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
+from unskew.backfill.run import beam_options, running
 from unskew.backfill.training import backfill
 from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, Timestamp, col, count
-from unskew.pipelines.errors import EngineError
+from unskew.pipelines.errors import EngineError, InputError
 
 PROGRAM = """
 import resource, signal, sys
@@ -94,3 +95,22 @@ def test_a_failing_worker_speaks_for_itself() -> None:
     huge = EVENTS().slice(0, 10)
     with pytest.raises(EngineError, match="beam failed"):
         backfill(wide, huge, SPINE().slice(0, 10), options=["--runner=NoSuchRunner"])
+
+
+FLAGS = {
+    "beam has no flag `--no_such`": ["--no_such=1"],
+    "did you mean `direct_num_workers`": ["--direct_num_wrokers=2"],
+    "argument --direct_running_mode: invalid choice: 'bogus'": ["--direct_running_mode=bogus"],
+    "`DirectRunner` is no flag of Beam": ["DirectRunner"],
+}
+
+
+@pytest.mark.parametrize("message", FLAGS)
+def test_a_flag_that_beam_would_pass_over_is_refused(message: str) -> None:
+    with pytest.raises(InputError, match=message), running(FLAGS[message]):
+        pytest.fail("the pipeline was built")
+
+
+def test_flags_of_a_job_server_pass_through() -> None:
+    found = beam_options(["--runner=PortableRunner", "--job_endpoint=localhost:1", "--its_own=1"])
+    assert found.get_all_options(retain_unknown_options=True)["its_own"] in (1, "1")

@@ -94,6 +94,37 @@ def test_a_folder_of_files_is_one_log(tmp_path: Path) -> None:
     assert backfill(SET, tmp_path, SPINE)["card.n_1h"].to_pylist() == [1, 3, 0]
 
 
+def test_what_a_killed_run_left_is_no_input(tmp_path: Path) -> None:
+    pq.write_table(EVENTS, tmp_path / "part.parquet")
+    for name in (".unskew-killed", "_temporary"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part.parquet").write_text("half")
+    assert backfill(SET, tmp_path, SPINE)["card.n_1h"].to_pylist() == [1, 3, 0]
+
+
+def test_a_long_training_set_is_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unskew.backfill.training.ROWS_PER_PART", 2)
+    found = backfill(SET, EVENTS, SPINE, output=tmp_path / "out")
+    assert sorted(each.name for each in (tmp_path / "out").glob("*.parquet")) == [
+        "part-000000.parquet",
+        "part-000001.parquet",
+    ]
+    assert pq.read_table(tmp_path / "out").equals(found)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Paris"])
+def test_instants_are_taken_in_any_unit_and_zone_and_floored(unit: str, zone: str | None) -> None:
+    kind = pa.timestamp(unit, zone)
+    events = EVENTS.set_column(1, "ts", pa.array([n * PER_SECOND[unit] for n in (1, 2, 2, 2, 9, 400)], kind))
+    beyond = {"us": 999, "ns": 999_999}.get(unit, 0)  # less than a millisecond: t is still 2000 ms
+    spine = SPINE.set_column(1, "t", pa.array([n * PER_SECOND[unit] + beyond for n in (2, 500, 500)], kind))
+    assert backfill(SET, events, spine)["card.n_1h"].to_pylist() == [1, 3, 0]
+
+
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
 def without(name: str) -> pa.Table:
     return EVENTS.drop_columns([name])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from unskew.pipelines.backends import oracle
-from unskew.pipelines.backends.flink_streams import Stream, view_streams
+from unskew.pipelines.backends.flink_streams import Stream, key_names, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 
 TYPES = {"string": pa.string(), "bool": pa.bool_()}
@@ -55,7 +55,7 @@ def stream_table(view: ViewPlan, source: SourcePlan, stream: Stream, events: Seq
     groups: dict[tuple[Any, ...], list[oracle.Event]] = defaultdict(list)
     found = []
     for event in events:
-        head = {key.name: event.cells[key.name] for key in view.keys}
+        head = {name: event.cells[key.name] for name, key in zip(key_names(view), view.keys, strict=True)}
         head |= {
             "tile_start": event.ts // view.hop * view.hop,
             "ts": event.ts,
@@ -69,7 +69,7 @@ def stream_table(view: ViewPlan, source: SourcePlan, stream: Stream, events: Seq
         if stream.kind == "entries":
             found.append(head | {f"id{index}": event.cells[each] for index, each in enumerate(source.event_id)})
             continue
-        key = (*(head[each.name] for each in view.keys), head["tile_start"], head.get("value"))
+        key = (*(head[each] for each in key_names(view)), head["tile_start"], head.get("value"))
         groups[key].append(event)
         found.append(head | running(view, stream, groups[key]))
     return pa.Table.from_pylist(found, schema(view, source, stream))
@@ -104,7 +104,8 @@ def ids(event: oracle.Event) -> list[Any]:
 
 
 def schema(view: ViewPlan, source: SourcePlan, stream: Stream) -> pa.Schema:
-    columns: dict[str, pa.DataType] = {each.name: TYPES.get(each.type.kind, pa.int64()) for each in view.keys}
+    named = zip(key_names(view), view.keys, strict=True)
+    columns: dict[str, pa.DataType] = {name: TYPES.get(each.type.kind, pa.int64()) for name, each in named}
     names = ("tile_start", "ts", "arrival", "seq", "max_ts", "min_arrival", "n", "set_hash", "count")
     columns |= dict.fromkeys(names, pa.int64())
     columns |= {

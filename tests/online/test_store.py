@@ -138,6 +138,18 @@ def test_other_definitions_are_refused_by_the_feature_that_changed() -> None:
             FeatureReader(more, store).read([{"who": 7}], 5_000)
 
 
+def test_a_view_may_have_more_fields_than_a_word_has_bits(tmp_path: Path) -> None:
+    many = {f"x{n}": (col("x") + n).max().where(col("x") > n).over("2h") for n in range(70)}
+    wide = plan(FeatureSet("wide", [FeatureView("card", Entity("card", "who"), TX, many)]))
+    rows = [row(1, 10 * DAY - 1_000, 40), row(2, 10 * DAY + 1_000, 65)]
+    with SqliteStore(":memory:") as store:
+        upload(wide, table(rows), output=tmp_path / "up", cut=11 * DAY)
+        load_upload(store, wide, tmp_path / "up", 11 * DAY)
+        Materialiser(store, wide, "tx", "job").apply(stream_rows(wide, "tx", rows, since=10 * DAY))
+        found = FeatureReader(wide, store).read([{"who": 7}], 10 * DAY + HOUR).row()
+    assert found == {f"card.x{n}_2h": 65 + n if n < 65 else None for n in range(70)}
+
+
 def test_bad_requests_and_files_are_refused(tmp_path: Path) -> None:
     with SqliteStore(":memory:") as store:
         with pytest.raises(StoreError, match="holds nothing of source `tx`"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,31 @@ def test_a_failure_is_one_line_with_its_cause(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     assert "failed: `" in str(caught.value)
     assert "often" in str(caught.value)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(lines(0, 60_000))
+    with pytest.raises(EngineError) as caught:
+        run_stream(PLAN, "log", tmp_path / "in", small_disk / "out")
+    assert "\n" not in str(caught.value)
+    assert "is full" in str(caught.value) or "No space left" in str(caught.value)
+    assert not (small_disk / "out" / "account.json").exists()
+    assert not children()
 
 
 def test_an_old_checkpoint_is_refused(tmp_path: Path) -> None:

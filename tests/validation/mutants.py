@@ -224,12 +224,12 @@ def tile_lost(patch: MonkeyPatch) -> None:
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             (tiles, rows), *others = self.streams["spending"]
-            owned = rows.filter(pa.compute.is_valid(rows["card"]))
+            owned = rows.filter(pa.compute.is_valid(rows["key0"]))
             counted = (
-                owned.group_by(["card", "tile_start"]).aggregate([("n", "max")]).sort_by([("n_max", "descending")])
+                owned.group_by(["key0", "tile_start"]).aggregate([("n", "max")]).sort_by([("n_max", "descending")])
             )
-            card, start = counted["card"][0], counted["tile_start"][0]
-            lost = pa.compute.and_(pa.compute.equal(rows["card"], card), pa.compute.equal(rows["tile_start"], start))
+            card, start = counted["key0"][0], counted["tile_start"][0]
+            lost = pa.compute.and_(pa.compute.equal(rows["key0"], card), pa.compute.equal(rows["tile_start"], start))
             kept = rows.filter(pa.compute.invert(lost))
             self.streams["spending"] = [(tiles, kept), *others]
             self.positions[tiles.name] = np.maximum.accumulate(kept["seq"].to_numpy())

@@ -122,7 +122,7 @@ FROM (SELECT *, PROCTIME() AS _now FROM fated WHERE _fate = 'accepted')
 WHERE _copy = 1;
 
 CREATE TEMPORARY TABLE `terminal_risk__tiles` (
-  `terminal_id` BIGINT,
+  `key0` BIGINT,
   `tile_start` BIGINT,
   `n` BIGINT,
   `ts` BIGINT,
@@ -186,7 +186,7 @@ BEGIN
 
 INSERT INTO `terminal_risk__tiles`
 SELECT
-  `terminal_id`,
+  `key0`,
   `tile_start`,
   COUNT(*) OVER w AS n,
   ts,
@@ -199,7 +199,7 @@ SELECT
   COALESCE(SUM(f1) OVER w, CAST(0 AS BIGINT)) AS f1
 FROM (
 SELECT
-  `terminal_id`,
+  `terminal_id` AS key0,
   `event_time` - (`event_time` % CAST(3600000 AS BIGINT) + CAST(3600000 AS BIGINT)) % CAST(3600000 AS BIGINT) AS tile_start,
   `event_time` AS ts,
   _arrival AS arrival,
@@ -211,7 +211,7 @@ SELECT
 FROM accepted
 WHERE `terminal_id` IS NOT NULL
 )
-WINDOW w AS (PARTITION BY `terminal_id`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
+WINDOW w AS (PARTITION BY `key0`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `quarantine`
 SELECT _reason, _raw, `_seq`

@@ -128,7 +128,7 @@ FROM (SELECT *, PROCTIME() AS _now FROM fated WHERE _fate = 'accepted')
 WHERE _copy = 1;
 
 CREATE TEMPORARY TABLE `customer_activity__tiles` (
-  `customer_id` BIGINT,
+  `key0` BIGINT,
   `tile_start` BIGINT,
   `n` BIGINT,
   `ts` BIGINT,
@@ -152,7 +152,7 @@ CREATE TEMPORARY TABLE `customer_activity__tiles` (
 );
 
 CREATE TEMPORARY TABLE `customer_activity__f5__values` (
-  `customer_id` BIGINT,
+  `key0` BIGINT,
   `tile_start` BIGINT,
   `value` BIGINT,
   `count` BIGINT,
@@ -169,7 +169,7 @@ CREATE TEMPORARY TABLE `customer_activity__f5__values` (
 );
 
 CREATE TEMPORARY TABLE `customer_activity__f7__entries` (
-  `customer_id` BIGINT,
+  `key0` BIGINT,
   `tile_start` BIGINT,
   `ts` BIGINT,
   `arrival` BIGINT,
@@ -184,7 +184,7 @@ CREATE TEMPORARY TABLE `customer_activity__f7__entries` (
 );
 
 CREATE TEMPORARY TABLE `terminal_activity__tiles` (
-  `terminal_id` BIGINT,
+  `key0` BIGINT,
   `tile_start` BIGINT,
   `n` BIGINT,
   `ts` BIGINT,
@@ -207,7 +207,7 @@ CREATE TEMPORARY TABLE `terminal_activity__tiles` (
 );
 
 CREATE TEMPORARY TABLE `terminal_activity__f5__values` (
-  `terminal_id` BIGINT,
+  `key0` BIGINT,
   `tile_start` BIGINT,
   `value` BIGINT,
   `count` BIGINT,
@@ -269,7 +269,7 @@ BEGIN
 
 INSERT INTO `customer_activity__tiles`
 SELECT
-  `customer_id`,
+  `key0`,
   `tile_start`,
   COUNT(*) OVER w AS n,
   ts,
@@ -287,7 +287,7 @@ SELECT
   MAX(f8) OVER w AS f8
 FROM (
 SELECT
-  `customer_id`,
+  `customer_id` AS key0,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
   `event_time` AS ts,
   _arrival AS arrival,
@@ -304,11 +304,11 @@ SELECT
 FROM accepted
 WHERE `customer_id` IS NOT NULL
 )
-WINDOW w AS (PARTITION BY `customer_id`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
+WINDOW w AS (PARTITION BY `key0`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `customer_activity__f5__values`
 SELECT
-  `customer_id`,
+  `key0`,
   `tile_start`,
   `value`,
   COUNT(*) OVER w AS `count`,
@@ -319,7 +319,7 @@ SELECT
   seq
 FROM (
 SELECT
-  `customer_id`,
+  `customer_id` AS key0,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
   `event_time` AS ts,
   _arrival AS arrival,
@@ -329,13 +329,13 @@ SELECT
 FROM accepted
 WHERE `customer_id` IS NOT NULL AND `terminal_id` IS NOT NULL
 )
-WINDOW w AS (PARTITION BY `customer_id`, `tile_start`, `value` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
+WINDOW w AS (PARTITION BY `key0`, `tile_start`, `value` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `customer_activity__f7__entries`
-SELECT `customer_id`, `tile_start`, `ts`, `arrival`, `id0`, `value`, `seq`
+SELECT `key0`, `tile_start`, `ts`, `arrival`, `id0`, `value`, `seq`
 FROM (
 SELECT
-  `customer_id`,
+  `customer_id` AS key0,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
   `event_time` AS ts,
   _arrival AS arrival,
@@ -348,7 +348,7 @@ WHERE `customer_id` IS NOT NULL AND `amount` IS NOT NULL
 
 INSERT INTO `terminal_activity__tiles`
 SELECT
-  `terminal_id`,
+  `key0`,
   `tile_start`,
   COUNT(*) OVER w AS n,
   ts,
@@ -365,7 +365,7 @@ SELECT
   MAX(f6) OVER w AS f6
 FROM (
 SELECT
-  `terminal_id`,
+  `terminal_id` AS key0,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
   `event_time` AS ts,
   _arrival AS arrival,
@@ -381,11 +381,11 @@ SELECT
 FROM accepted
 WHERE `terminal_id` IS NOT NULL
 )
-WINDOW w AS (PARTITION BY `terminal_id`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
+WINDOW w AS (PARTITION BY `key0`, `tile_start` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `terminal_activity__f5__values`
 SELECT
-  `terminal_id`,
+  `key0`,
   `tile_start`,
   `value`,
   COUNT(*) OVER w AS `count`,
@@ -396,7 +396,7 @@ SELECT
   seq
 FROM (
 SELECT
-  `terminal_id`,
+  `terminal_id` AS key0,
   `event_time` - (`event_time` % CAST(300000 AS BIGINT) + CAST(300000 AS BIGINT)) % CAST(300000 AS BIGINT) AS tile_start,
   `event_time` AS ts,
   _arrival AS arrival,
@@ -406,7 +406,7 @@ SELECT
 FROM accepted
 WHERE `terminal_id` IS NOT NULL AND `customer_id` IS NOT NULL
 )
-WINDOW w AS (PARTITION BY `terminal_id`, `tile_start`, `value` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
+WINDOW w AS (PARTITION BY `key0`, `tile_start`, `value` ORDER BY _now ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);
 
 INSERT INTO `quarantine`
 SELECT _reason, _raw, `_seq`
