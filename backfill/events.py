@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.pipelines.backends.sql import DUCKDB
+from unskew.pipelines.encoding import FLOAT_NOISE
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import ColumnPlan, SourcePlan
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
 ROWS_PER_BATCH = 1 << 19
-FLOAT_NOISE = 2.0**-20  # how far a float may be from a decimal, in its units: rounding noise, no further digit
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,6 @@ class Applied:
 
     rows: int = 0
     rejected: int = 0
-    by_view: dict[str, int] = field(default_factory=dict)
 
 
 class Materialiser:

@@ -15,6 +15,7 @@ import apache_beam as beam
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unskew.backfill.bucket import Column, Events, Spine, bucket_features
 from unskew.backfill.events import Piece, judge, read_arrow
@@ -268,15 +269,23 @@ def compute_bucket(
         )
     entity, owner = entity_codes([spine[key] for key in keys], [events[key] for key in keys])
     rows = sorted_rows(entity, [t, asof, row])
-    kept = owner >= 0
-    if dropped:
-        kept &= ~np.isin(numbers(events["__position"]), np.concatenate(dropped))
-    events = events.drop_columns(keys).append_column("__entity", pa.array(owner)).combine_chunks()
-    events = events.filter(pa.array(kept))
+    events = without(events.drop_columns(keys).append_column("__entity", pa.array(owner)), dropped)
+    found = bucket_events(view, source, sorted_events(source, events.filter(pc.greater_equal(events["__entity"], 0))))
+    return row[rows], bucket_features(view, found, Spine(entity[rows], t[rows], asof[rows]))
+
+
+def without(events: pa.Table, dropped: Sequence[np.ndarray]) -> pa.Table:  # type: ignore[type-arg]
+    """Return the rows whose position is not among the dropped ones."""
+    if not dropped:
+        return events
+    return events.filter(pa.array(~np.isin(numbers(events["__position"]), np.concatenate(dropped))))
+
+
+def sorted_events(source: SourcePlan, events: pa.Table) -> pa.Table:
+    """Return a bucket's rows by (entity, ts, id, position)."""
     ids = [ranks(events[f"__i{index}"]) for index in range(len(source.event_id))]
     order = sorted_rows(numbers(events["__entity"]), [numbers(events["__ts"]), *ids, numbers(events["__position"])])
-    found = bucket_events(view, source, events.combine_chunks().take(pa.array(order)))
-    return row[rows], bucket_features(view, found, Spine(entity[rows], t[rows], asof[rows]))
+    return events.combine_chunks().take(pa.array(order))
 
 
 def bucket_events(view: ViewPlan, source: SourcePlan, events: pa.Table | None) -> Events:

@@ -6,16 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.backfill.events import Piece
+from unskew.backfill.order import entity_codes
 from unskew.backfill.tiles import closed_records
-from unskew.pipelines.backends.beam import Job, accounted, bucket_events, judged_pieces, key_columns
+from unskew.pipelines.backends.beam import Job, accounted, bucket_events, judged_pieces, sorted_events, without
 from unskew.pipelines.backends.beam_shuffle import Part, take_over
-from unskew.pipelines.plan import SourcePlan, ViewPlan
 
 
 def closed_bucket(
@@ -29,39 +28,18 @@ def closed_bucket(
     table = take_over(rows)
     if table is None:
         return
-    entities, events = entity_sorted(view, source, table, dropped)
-    records = closed_records(view, bucket_events(view, source, events), entities.num_rows, job.ends[source.name][1])
+    events = without(table, dropped)
+    names = [f"__k{index}" for index in range(len(view.keys))]
+    keys = [events[each] for each in names]
+    entity, _ = entity_codes(keys, [each.slice(0, 0) for each in keys])
+    _, first = np.unique(entity, return_index=True)
+    entities = pa.table({each.name: key.take(pa.array(first)) for each, key in zip(view.keys, keys, strict=True)})
+    in_order = sorted_events(source, events.drop_columns(names).append_column("__entity", pa.array(entity)))
+    records = closed_records(view, bucket_events(view, source, in_order), entities.num_rows, job.ends[source.name][1])
     path = f"{job.output}/{view.name}/part-{part:06d}.parquet"
     packed = entities.append_column("_record", pa.array(records, pa.binary()))
     with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
         pq.write_table(packed, sink, compression="zstd")
-
-
-def entity_sorted(
-    view: ViewPlan, source: SourcePlan, table: pa.Table, dropped: Sequence[np.ndarray[Any, np.dtype[np.int64]]]
-) -> tuple[pa.Table, pa.Table]:
-    """Return the entities by their keys, and the rows that are no copies, sorted by (entity, ts, id)."""
-    keys = [f"__k{index}" for index in range(len(view.keys))]
-    ids = [f"__i{index}" for index in range(len(source.event_id))]
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 1")
-        connection.register("event_rows", table)
-        connection.register("gone", pa.table({"position": np.concatenate([np.zeros(0, np.int64), *dropped])}))
-        connection.execute(
-            "CREATE TEMP TABLE kept AS SELECT * FROM event_rows WHERE __position NOT IN (SELECT position FROM gone)"
-        )
-        connection.execute(
-            f"CREATE TEMP TABLE entities AS SELECT {', '.join(keys)}, row_number() OVER (ORDER BY {', '.join(keys)}) - 1 AS __entity "
-            f"FROM (SELECT DISTINCT {', '.join(keys)} FROM kept)"
-        )
-        named = ", ".join(f"{key} AS {column}" for key, column in zip(keys, key_columns(view), strict=True))
-        entities = connection.sql(f"SELECT {named} FROM entities ORDER BY __entity").to_arrow_table()
-        same = " AND ".join(f"k.{key} = e.{key}" for key in keys)
-        order = ", ".join(["__entity", "__ts", *ids, "__position"])
-        events = connection.sql(
-            f"SELECT k.* EXCLUDE ({', '.join(keys)}), __entity FROM kept AS k JOIN entities AS e ON {same} ORDER BY {order}"
-        ).to_arrow_table()
-    return entities, events
 
 
 def expand_upload(pipeline: Any, job: Job, pieces: Sequence[Piece]) -> None:

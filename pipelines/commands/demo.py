@@ -10,8 +10,6 @@ import typer
 from unskew.pipelines.commands.options import CHECK_FAILED, Json, print_json, quiet_engines
 from unskew.pipelines.errors import InputError
 
-SHOWN = ("tx_count", "amount_mean", "fraud_rate", "amount_ratio")
-
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
