@@ -36,15 +36,16 @@ from unskew.pipelines.plan import ColumnPlan, SourcePlan
 MAX_SCALE = 6  # Java prints a decimal below 1e-6 with an exponent
 SAFE_DOUBLE = 2.0**62  # below it a cast to BIGINT is exact
 
-# JSON_QUERY with a wrapper keeps the JSON type and every digit: [12], [12.0], ["12"], [null] as null.
-INTEGER_FORM = r"^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$"
-DECIMAL_FORM = r"^\[\"?(-?(?:0|[1-9][0-9]*))(?:\.([0-9]{1,%d}))?\"?\]$"
-FLOAT_FORM = r"^\[(-?[0-9][^\"\[\]{}]*)\]$"
+# Flink compiles the pattern of REGEXP once, that of REGEXP_EXTRACT at each call: forms are tested, not taken apart.
+DIGITS = "-?(?:0|[1-9][0-9]*)"
+FLOAT_FORM = r'^-?[0-9][^"\[\]{}]*$'
+REPLACED = r"U&'%\FFFD%'"
 SURROGATE = r"[\uD800-\uDFFF]"
 
 # A plain line: one flat object without spaces, escapes or exponents, no comma or colon in a string. Splitting at
-# commas and colons reads it, and JSON_QUERY would print each of its values as it stands.
-PLAIN_STRING = r'"[^"\\,:\x00-\x1F\x{FFFD}]*+"'
+# commas and colons reads it, and JSON_QUERY would print each of its values as it stands. Java's classes are fast below
+# U+0100, so U+FFFD, which stands for bytes that are no UTF-8, is looked for apart.
+PLAIN_STRING = r'"[^"\\,:\x00-\x1F]*+"'
 PLAIN_VALUE = rf"(?:{PLAIN_STRING}|(?!-0[,}}])-?(?:0|[1-9][0-9]{{0,17}}+)(?:\.[0-9]{{1,17}}+)?+|true|false|null)"
 PLAIN_LINE = rf"^\{{{PLAIN_STRING}:{PLAIN_VALUE}(?:,{PLAIN_STRING}:{PLAIN_VALUE})*+\}}\z"
 
@@ -56,7 +57,6 @@ def layers(source: SourcePlan, since: int | None) -> tuple[tuple[str, str], ...]
         ("split", split()),
         ("wrapped", wrapped()),
         ("parsed", parsed(source)),
-        ("digits", digits(source)),
         ("typed", typed(source)),
         ("judged", judged(source)),
         ("fated", fated(source, since)),
@@ -80,18 +80,18 @@ def texts() -> str:
 
 def split() -> str:
     """Split a plain line into key -> value, of a repeated key the last; null where JSON must be parsed."""
-    pairs = "STR_TO_MAP(SUBSTRING(line, 2, CHAR_LENGTH(line) - 2), ',', ':')"
-    plain = barrier(f"CASE WHEN REGEXP(line, {text(PLAIN_LINE)}) THEN {pairs} END")
+    pairs = f"STR_TO_MAP({inside('line')}, ',', ':')"
+    plain = barrier(pairs, f"line NOT LIKE {REPLACED} AND REGEXP(line, {text(PLAIN_LINE)})")
     return f"SELECT\n  _raw, line,\n  {plain} AS _plain\nFROM texts"
 
 
 def wrapped() -> str:
     """Put a line that is not plain into an array that ends with its own MD5: what is not one value loses that mark."""
-    marked = barrier("""CASE WHEN _plain IS NULL THEN '[' || line || ',"' || MD5(line) || '"]' END""")
+    marked = barrier("""'[' || line || ',"' || MD5(line) || '"]'""", "_plain IS NULL")
     return (
         f"SELECT\n  _raw, _plain,\n  {marked} AS w,\n"
         "  CASE WHEN _plain IS NULL THEN REGEXP(line, '^[ \\t\\r]*\\{') END AS _brace,\n"
-        "  CASE WHEN _plain IS NULL AND POSITION(U&'\\FFFD' IN line) > 0\n"
+        f"  CASE WHEN _plain IS NULL AND line LIKE {REPLACED}\n"
         "    THEN DECODE(ENCODE(line, 'UTF-8'), 'ISO-8859-1') = DECODE(_raw, 'ISO-8859-1')\n"
         "    ELSE TRUE END AS _utf8\n"
         "FROM split"
@@ -99,79 +99,82 @@ def wrapped() -> str:
 
 
 def parsed(source: SourcePlan) -> str:
-    """Take each column out as JSON text in brackets; strings unescaped as well."""
+    """Take each column out as JSON text with its type and every digit; strings unescaped as well."""
     one = "COALESCE(JSON_VALUE(w, 'lax $[1]') || '\"]' = RIGHT(w, 34), FALSE)"
     items = ["_raw", f"CASE WHEN _plain IS NULL THEN _brace AND _utf8 AND {one} ELSE TRUE END AS _object"]
     for name in (*(each.name for each in source.columns), "_seq"):
         key = text(f'"{name}"')
-        query = f"JSON_QUERY(w, 'lax $[0].{name}' WITH UNCONDITIONAL ARRAY WRAPPER)"
-        either = f"CASE WHEN _plain IS NULL THEN {query} ELSE '[' || NULLIF(_plain[{key}], 'null') || ']' END"
-        items.append(f"{barrier(either)} AS {quoted(name)}")
+        query = inside(f"JSON_QUERY(w, 'lax $[0].{name}' WITH UNCONDITIONAL ARRAY WRAPPER)")
+        token = f"CASE WHEN _plain IS NULL THEN {query} ELSE _plain[{key}] END"
+        items.append(f"{barrier(token) if name == source.event_time else token} AS {quoted('_t_' + name)}")
     for each in source.columns:
         if each.type.kind == "string":
-            pair = f"_plain[{text(chr(34) + each.name + chr(34))}]"
-            plain = f"SUBSTRING({pair}, 2, CHAR_LENGTH({pair}) - 2)"
+            plain = inside(f"_plain[{text(chr(34) + each.name + chr(34))}]")
             value = f"CASE WHEN _plain IS NULL THEN JSON_VALUE(w, 'lax $[0].{each.name}') ELSE {plain} END"
-            items.append(f"{barrier(value)} AS {quoted('_s_' + each.name)}")
+            items.append(f"{value} AS {quoted('_s_' + each.name)}")
     return f"SELECT\n  {listed(items)}\nFROM wrapped"
 
 
-def digits(source: SourcePlan) -> str:
-    """Keep what has an accepted form, as text: null where the value is null or of a wrong form."""
-    items = ["_raw", "_object"]
-    for each in source.columns:
-        name = quoted(each.name)
-        items += [f"{name} IS NULL AS {quoted('_n_' + each.name)}", f"{barrier(form(each))} AS {name}"]
-    items.append(f"REGEXP_EXTRACT(`_seq`, {text(INTEGER_FORM)}, 1) AS `_seq`")
-    return f"SELECT\n  {listed(items)}\nFROM parsed"
-
-
-def form(column: ColumnPlan) -> str:
-    """Return the text of an accepted value."""
-    name, kind = quoted(column.name), column.type.kind
-    if kind == "string":
-        value = quoted("_s_" + column.name)
-        return f"CASE WHEN {name} LIKE '[\"%' AND NOT REGEXP({value}, {text(SURROGATE)}) THEN {value} END"
-    if kind == "bool":
-        return f"CASE WHEN {name} IN ('[true]', '[1]') THEN 'true' WHEN {name} IN ('[false]', '[0]') THEN 'false' END"
-    if kind == "float":
-        return f"REGEXP_EXTRACT({name}, {text(FLOAT_FORM)}, 1)"
-    scale = len(str(column.type.units)) - 1
-    if kind != "decimal" or scale == 0:
-        return f"REGEXP_EXTRACT({name}, {text(INTEGER_FORM)}, 1)"
-    if scale > MAX_SCALE:
-        message = f"column `{column.name}` is `{column.type}`; Flink reads at most {MAX_SCALE} digits after the point"
-        raise DefinitionError(message)
-    pattern = text(DECIMAL_FORM % scale)
-    fraction = f"COALESCE(REGEXP_EXTRACT({name}, {pattern}, 2), '') || '{'0' * scale}'"
-    return f"REGEXP_EXTRACT({name}, {pattern}, 1) || SUBSTRING({fraction}, 1, {scale})"
+def inside(expression: str) -> str:
+    """Return a text without its first and last character: its quotes, or the wrapper's brackets."""
+    return f"SUBSTRING({expression}, 2, CHAR_LENGTH({expression}) - 2)"
 
 
 def typed(source: SourcePlan) -> str:
-    """Encode: BIGINT, STRING or BOOLEAN; `_refused` where a form was wrong, `_p_` where there was a number."""
-    items, wrong = ["_raw", "_object", "TRY_CAST(`_seq` AS BIGINT) AS `_seq`"], []
+    """Encode: BIGINT, STRING or BOOLEAN, null for a wrong form and past int64; the texts go along."""
+    items = ["_raw", "_object", f"TRY_CAST({quoted('_t__seq')} AS BIGINT) AS `_seq`"]
     for each in source.columns:
-        name = quoted(each.name)
-        items.append(f"{barrier(encoded(each))} AS {name}")
-        wrong.append(f"(NOT {quoted('_n_' + each.name)} AND {name} IS NULL)")
-        if each.type.kind not in ("string", "bool"):
-            items.append(f"{name} IS NOT NULL AS {quoted('_p_' + each.name)}")
-    items += [f"{listed(wrong, ' OR ')} AS _refused", quoted("_n_" + source.event_time) + " AS _timeless"]
-    return f"SELECT\n  {listed(items)}\nFROM digits"
+        value = encoded(each)
+        items += [
+            quoted("_t_" + each.name),
+            f"{barrier(value) if each.name == source.event_time else value} AS {quoted(each.name)}",
+        ]
+    return f"SELECT\n  {listed(items)}\nFROM parsed"
 
 
 def encoded(column: ColumnPlan) -> str:
-    """Return the encoded value of an accepted text; null past int64."""
-    name, kind = quoted(column.name), column.type.kind
+    """Return the encoded value of a column's text."""
+    token, kind = quoted("_t_" + column.name), column.type.kind
     if kind == "string":
-        return name
+        value = quoted("_s_" + column.name)
+        return f"CASE WHEN {token} LIKE '\"%' AND NOT REGEXP({value}, {text(SURROGATE)}) THEN {value} END"
     if kind == "bool":
-        return f"({name} = 'true')"
+        return f"CASE WHEN {token} IN ('true', '1') THEN TRUE WHEN {token} IN ('false', '0') THEN FALSE END"
     if kind == "float":
         quantum = f"CAST('{column.type.quantum!r}' AS DOUBLE)"
-        steps = f"FLOOR(TRY_CAST({name} AS DOUBLE) / {quantum} + CAST(0.5 AS DOUBLE))"
-        return f"CASE WHEN ABS({steps}) < CAST('{SAFE_DOUBLE!r}' AS DOUBLE) THEN CAST({steps} AS BIGINT) END"
-    return f"TRY_CAST({name} AS BIGINT)"
+        steps = f"FLOOR(TRY_CAST({token} AS DOUBLE) / {quantum} + CAST(0.5 AS DOUBLE))"
+        safe = f"ABS({steps}) < CAST('{SAFE_DOUBLE!r}' AS DOUBLE)"
+        return f"CASE WHEN REGEXP({token}, {text(FLOAT_FORM)}) AND {safe} THEN CAST({steps} AS BIGINT) END"
+    digits = number_form(column)
+    quoted_digits = f'"{digits}"'
+    return (
+        f"CASE WHEN {token} LIKE '\"%' THEN "
+        f"CASE WHEN REGEXP({token}, {text(f'^{quoted_digits}$')}) THEN {integer(column, inside(token))} END "
+        f"WHEN REGEXP({token}, {text(f'^{digits}$')}) THEN {integer(column, token)} END"
+    )
+
+
+def number_form(column: ColumnPlan) -> str:
+    """Return the pattern of an integer, or of a decimal with at most its digits after the point."""
+    scale = decimals(column)
+    if scale > MAX_SCALE:
+        message = f"column `{column.name}` is `{column.type}`; Flink reads at most {MAX_SCALE} digits after the point"
+        raise DefinitionError(message)
+    return DIGITS + (rf"(?:\.[0-9]{{1,{scale}}})?" if scale else "")
+
+
+def decimals(column: ColumnPlan) -> int:
+    """Return the digits after the point that a column keeps."""
+    return len(str(column.type.units)) - 1 if column.type.kind == "decimal" else 0
+
+
+def integer(column: ColumnPlan, number: str) -> str:
+    """Return a number's text as BIGINT, in units of its last decimal; null past int64."""
+    scale = decimals(column)
+    if scale:
+        whole, fraction = (f"SPLIT_INDEX({number}, '.', {part})" for part in (0, 1))
+        number = f"{whole} || SUBSTRING(COALESCE({fraction}, '') || '{'0' * scale}', 1, {scale})"
+    return f"TRY_CAST({number} AS BIGINT)"
 
 
 def judged(source: SourcePlan) -> str:
@@ -179,30 +182,48 @@ def judged(source: SourcePlan) -> str:
     ts = quoted(source.event_time)
     arrival = f"COALESCE({quoted(source.arrival)}, {ts})" if source.arrival else ts
     ids = " OR ".join(f"{quoted(each)} IS NULL" for each in source.event_id) or "FALSE"
-    ranges = " OR ".join(filter(None, (outside(each) for each in source.columns)))
+    ranges = " OR ".join(outside(each) for each in source.columns)
     columns = [quoted(each.name) for each in source.columns]
+    reason = (
+        "CASE\n"
+        "    WHEN NOT _object THEN 'malformed'\n"
+        f"    WHEN {ts} IS NULL AND NOT {given(source.event_time)} THEN 'null_event_time'\n"
+        f"    WHEN {' OR '.join(wrong_form(each) for each in source.columns)} THEN 'wrong_type'\n"
+        f"    WHEN {ranges} THEN 'out_of_range'\n"
+        f"    WHEN {ids} THEN 'null_event_id'\n"
+        f"    WHEN {ts} - {arrival} > {long(source.max_future_skew)} THEN 'future'\n"
+        "  END"
+    )
     return (
         f"SELECT\n  _raw, `_seq`, {listed(columns, ', ')},\n"
         f"  {arrival} AS _arrival,\n"
         f"  {arrival} - {ts} > {long(source.allowed_lateness)} AS _late,\n"
-        "  CASE\n"
-        "    WHEN NOT _object THEN 'malformed'\n"
-        "    WHEN _timeless THEN 'null_event_time'\n"
-        "    WHEN _refused THEN 'wrong_type'\n"
-        f"    WHEN {ranges} THEN 'out_of_range'\n"
-        f"    WHEN {ids} THEN 'null_event_id'\n"
-        f"    WHEN {ts} - {arrival} > {long(source.max_future_skew)} THEN 'future'\n"
-        "  END AS _reason\nFROM typed"
+        f"  {barrier(reason)} AS _reason\nFROM typed"
     )
 
 
-def outside(column: ColumnPlan) -> str:
-    """Return the test for a value outside its range, or past int64."""
-    name, lo, hi = quoted(column.name), column.type.lo, column.type.hi
+def given(name: str) -> str:
+    """Return whether a column's text is there and no null."""
+    token = quoted("_t_" + name)
+    return f"COALESCE({token} <> 'null', FALSE)"
+
+
+def wrong_form(column: ColumnPlan) -> str:
+    """Return whether a value is null because of its form."""
+    missing = f"{quoted(column.name)} IS NULL AND {given(column.name)}"
     if column.type.kind in ("string", "bool"):
-        return ""
-    past = f"({quoted('_p_' + column.name)} AND {name} IS NULL)"
-    return past if lo is None or hi is None else f"{past} OR {name} < {long(lo)} OR {name} > {long(hi)}"
+        return f"({missing})"
+    form = FLOAT_FORM if column.type.kind == "float" else f'^"?{number_form(column)}"?$'
+    return f"({missing} AND NOT REGEXP({quoted('_t_' + column.name)}, {text(form)}))"
+
+
+def outside(column: ColumnPlan) -> str:
+    """Return whether a value of the right form is outside its range, or past int64."""
+    name, lo, hi = quoted(column.name), column.type.lo, column.type.hi
+    past = f"({name} IS NULL AND {given(column.name)})"
+    if column.type.kind in ("string", "bool") or lo is None or hi is None:
+        return past
+    return f"{past} OR {name} < {long(lo)} OR {name} > {long(hi)}"
 
 
 def fated(source: SourcePlan, since: int | None) -> str:

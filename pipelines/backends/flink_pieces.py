@@ -32,9 +32,13 @@ def listed(items: Sequence[str], separator: str = ",\n  ") -> str:
     return separator.join(items)
 
 
-def barrier(expression: str) -> str:
-    """Compute an expression once a row: Flink merges projections and repeats deterministic ones."""
-    return f"CASE WHEN RAND() < 2 THEN {expression} END"
+def barrier(expression: str, condition: str = "") -> str:
+    """Return an expression, null where the condition fails, that keeps its layer apart from the next.
+
+    Flink merges projections and then computes what the second reads twice twice, unless a column that it reads
+    twice is not deterministic.
+    """
+    return f"CASE WHEN RAND() < 2{condition and f' AND {condition}'} THEN {expression} END"
 
 
 def sql_type(column: ColumnPlan) -> str:

@@ -6,7 +6,7 @@ state of that tile (an OVER window, never a retraction), so a reader can have th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -104,10 +104,10 @@ def running(rows: str, columns: Sequence[str], group: Sequence[str]) -> str:
 def tiles(view: ViewPlan, source: SourcePlan) -> Stream:
     """Return the tile aggregation: one row for each accepted event of the view."""
     fields = [(index, each) for index, each in enumerate(view.fields) if each.kind not in ("list", "multiset")]
-    lifts = [f"{lifted(each, source)} AS f{index}" for index, each in fields]
-    rows = placed(view, source, [f"{mixed_sql('_identity', MIX_3)} AS _hash", *lifts, "PROCTIME() AS _now"])
+    lifts = [f"{lifted(each, source)} AS f{index}" for index, each in fields if not counts_rows(each)]
+    rows = placed(view, source, [f"{never_null(mixed_sql('_identity', MIX_3))} AS _hash", *lifts, "PROCTIME() AS _now"])
     group = [quoted(name) for name, _ in key_columns(view)]
-    states = [f"{COMBINE[each.kind](f'f{index}')} AS f{index}" for index, each in fields]
+    states = [f"{combined(f'f{index}', each)} AS f{index}" for index, each in fields]
     outer = [*group, "COUNT(*) OVER w AS n", *version(), "SUM(_hash) OVER w AS set_hash", "seq", *states]
     counters = tuple((name, "BIGINT") for name in ("n", *VERSION, "set_hash", "seq"))
     kinds = tuple((f"f{index}", "STRING" if each.kind in ("first", "last") else "BIGINT") for index, each in fields)
@@ -121,19 +121,30 @@ def version() -> tuple[str, ...]:
     return "ts", "MAX(ts) OVER w AS max_ts", "arrival", "MIN(arrival) OVER w AS min_arrival"
 
 
-COMBINE: dict[str, Callable[[str], str]] = {
-    "add": lambda column: f"COALESCE(SUM({column}) OVER w, {long(0)})",
-    "min": lambda column: f"MIN({column}) OVER w",
-    "max": lambda column: f"MAX({column}) OVER w",
-    "first": lambda column: f"MIN({column}) OVER w",
-    "last": lambda column: f"MAX({column}) OVER w",
-}
+COMBINE = {"add": "SUM", "min": "MIN", "max": "MAX", "first": "MIN", "last": "MAX"}
+
+
+def combined(column: str, field: StateField) -> str:
+    """Return the running state of a field."""
+    return "COUNT(*) OVER w" if counts_rows(field) else f"{COMBINE[field.kind]}({column}) OVER w"
+
+
+def counts_rows(field: StateField) -> bool:
+    """Return whether a field is the number of rows, which each tile has anyway."""
+    return field.kind == "add" and field.lift.op == "literal" and field.lift.value == 1
 
 
 def lifted(field: StateField, source: SourcePlan) -> str:
     """Return what one event contributes to a field of the tile row."""
     lift = render(field.lift, FLINK)
+    if field.kind == "add":
+        return never_null(lift)
     return ordered_sql(source, lift, field.lift.type.kind) if field.kind in ("first", "last") else lift
+
+
+def never_null(number: str) -> str:
+    """Return a summand, 0 for null: of one that could be null Flink would keep a count beside the sum."""
+    return f"COALESCE({number}, {long(0)})"
 
 
 def values(view: ViewPlan, source: SourcePlan, position: int, field: StateField) -> Stream:

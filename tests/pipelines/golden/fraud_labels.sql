@@ -21,15 +21,15 @@ FROM lines;
 CREATE TEMPORARY VIEW split AS
 SELECT
   _raw, line,
-  CASE WHEN RAND() < 2 THEN CASE WHEN REGEXP(line, '^\{"[^"\\,:\x00-\x1F\x{FFFD}]*+":(?:"[^"\\,:\x00-\x1F\x{FFFD}]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null)(?:,"[^"\\,:\x00-\x1F\x{FFFD}]*+":(?:"[^"\\,:\x00-\x1F\x{FFFD}]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null))*+\}\z') THEN STR_TO_MAP(SUBSTRING(line, 2, CHAR_LENGTH(line) - 2), ',', ':') END END AS _plain
+  CASE WHEN RAND() < 2 AND line NOT LIKE U&'%\FFFD%' AND REGEXP(line, '^\{"[^"\\,:\x00-\x1F]*+":(?:"[^"\\,:\x00-\x1F]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null)(?:,"[^"\\,:\x00-\x1F]*+":(?:"[^"\\,:\x00-\x1F]*+"|(?!-0[,}])-?(?:0|[1-9][0-9]{0,17}+)(?:\.[0-9]{1,17}+)?+|true|false|null))*+\}\z') THEN STR_TO_MAP(SUBSTRING(line, 2, CHAR_LENGTH(line) - 2), ',', ':') END AS _plain
 FROM texts;
 
 CREATE TEMPORARY VIEW wrapped AS
 SELECT
   _raw, _plain,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN '[' || line || ',"' || MD5(line) || '"]' END END AS w,
+  CASE WHEN RAND() < 2 AND _plain IS NULL THEN '[' || line || ',"' || MD5(line) || '"]' END AS w,
   CASE WHEN _plain IS NULL THEN REGEXP(line, '^[ \t\r]*\{') END AS _brace,
-  CASE WHEN _plain IS NULL AND POSITION(U&'\FFFD' IN line) > 0
+  CASE WHEN _plain IS NULL AND line LIKE U&'%\FFFD%'
     THEN DECODE(ENCODE(line, 'UTF-8'), 'ISO-8859-1') = DECODE(_raw, 'ISO-8859-1')
     ELSE TRUE END AS _utf8
 FROM split;
@@ -38,67 +38,47 @@ CREATE TEMPORARY VIEW parsed AS
 SELECT
   _raw,
   CASE WHEN _plain IS NULL THEN _brace AND _utf8 AND COALESCE(JSON_VALUE(w, 'lax $[1]') || '"]' = RIGHT(w, 34), FALSE) ELSE TRUE END AS _object,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"transaction_id"'], 'null') || ']' END END AS `transaction_id`,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"event_time"'], 'null') || ']' END END AS `event_time`,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"arrival_time"'], 'null') || ']' END END AS `arrival_time`,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"customer_id"'], 'null') || ']' END END AS `customer_id`,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"terminal_id"'], 'null') || ']' END END AS `terminal_id`,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0].is_fraud' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"is_fraud"'], 'null') || ']' END END AS `is_fraud`,
-  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER) ELSE '[' || NULLIF(_plain['"_seq"'], 'null') || ']' END END AS `_seq`
+  CASE WHEN _plain IS NULL THEN SUBSTRING(JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER), 2, CHAR_LENGTH(JSON_QUERY(w, 'lax $[0].transaction_id' WITH UNCONDITIONAL ARRAY WRAPPER)) - 2) ELSE _plain['"transaction_id"'] END AS `_t_transaction_id`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN _plain IS NULL THEN SUBSTRING(JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER), 2, CHAR_LENGTH(JSON_QUERY(w, 'lax $[0].event_time' WITH UNCONDITIONAL ARRAY WRAPPER)) - 2) ELSE _plain['"event_time"'] END END AS `_t_event_time`,
+  CASE WHEN _plain IS NULL THEN SUBSTRING(JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER), 2, CHAR_LENGTH(JSON_QUERY(w, 'lax $[0].arrival_time' WITH UNCONDITIONAL ARRAY WRAPPER)) - 2) ELSE _plain['"arrival_time"'] END AS `_t_arrival_time`,
+  CASE WHEN _plain IS NULL THEN SUBSTRING(JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER), 2, CHAR_LENGTH(JSON_QUERY(w, 'lax $[0].customer_id' WITH UNCONDITIONAL ARRAY WRAPPER)) - 2) ELSE _plain['"customer_id"'] END AS `_t_customer_id`,
+  CASE WHEN _plain IS NULL THEN SUBSTRING(JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER), 2, CHAR_LENGTH(JSON_QUERY(w, 'lax $[0].terminal_id' WITH UNCONDITIONAL ARRAY WRAPPER)) - 2) ELSE _plain['"terminal_id"'] END AS `_t_terminal_id`,
+  CASE WHEN _plain IS NULL THEN SUBSTRING(JSON_QUERY(w, 'lax $[0].is_fraud' WITH UNCONDITIONAL ARRAY WRAPPER), 2, CHAR_LENGTH(JSON_QUERY(w, 'lax $[0].is_fraud' WITH UNCONDITIONAL ARRAY WRAPPER)) - 2) ELSE _plain['"is_fraud"'] END AS `_t_is_fraud`,
+  CASE WHEN _plain IS NULL THEN SUBSTRING(JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER), 2, CHAR_LENGTH(JSON_QUERY(w, 'lax $[0]._seq' WITH UNCONDITIONAL ARRAY WRAPPER)) - 2) ELSE _plain['"_seq"'] END AS `_t__seq`
 FROM wrapped;
-
-CREATE TEMPORARY VIEW digits AS
-SELECT
-  _raw,
-  _object,
-  `transaction_id` IS NULL AS `_n_transaction_id`,
-  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`transaction_id`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `transaction_id`,
-  `event_time` IS NULL AS `_n_event_time`,
-  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`event_time`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `event_time`,
-  `arrival_time` IS NULL AS `_n_arrival_time`,
-  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`arrival_time`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `arrival_time`,
-  `customer_id` IS NULL AS `_n_customer_id`,
-  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`customer_id`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `customer_id`,
-  `terminal_id` IS NULL AS `_n_terminal_id`,
-  CASE WHEN RAND() < 2 THEN REGEXP_EXTRACT(`terminal_id`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) END AS `terminal_id`,
-  `is_fraud` IS NULL AS `_n_is_fraud`,
-  CASE WHEN RAND() < 2 THEN CASE WHEN `is_fraud` IN ('[true]', '[1]') THEN 'true' WHEN `is_fraud` IN ('[false]', '[0]') THEN 'false' END END AS `is_fraud`,
-  REGEXP_EXTRACT(`_seq`, '^\[\"?(-?(?:0|[1-9][0-9]*))\"?\]$', 1) AS `_seq`
-FROM parsed;
 
 CREATE TEMPORARY VIEW typed AS
 SELECT
   _raw,
   _object,
-  TRY_CAST(`_seq` AS BIGINT) AS `_seq`,
-  CASE WHEN RAND() < 2 THEN TRY_CAST(`transaction_id` AS BIGINT) END AS `transaction_id`,
-  `transaction_id` IS NOT NULL AS `_p_transaction_id`,
-  CASE WHEN RAND() < 2 THEN TRY_CAST(`event_time` AS BIGINT) END AS `event_time`,
-  `event_time` IS NOT NULL AS `_p_event_time`,
-  CASE WHEN RAND() < 2 THEN TRY_CAST(`arrival_time` AS BIGINT) END AS `arrival_time`,
-  `arrival_time` IS NOT NULL AS `_p_arrival_time`,
-  CASE WHEN RAND() < 2 THEN TRY_CAST(`customer_id` AS BIGINT) END AS `customer_id`,
-  `customer_id` IS NOT NULL AS `_p_customer_id`,
-  CASE WHEN RAND() < 2 THEN TRY_CAST(`terminal_id` AS BIGINT) END AS `terminal_id`,
-  `terminal_id` IS NOT NULL AS `_p_terminal_id`,
-  CASE WHEN RAND() < 2 THEN (`is_fraud` = 'true') END AS `is_fraud`,
-  (NOT `_n_transaction_id` AND `transaction_id` IS NULL) OR (NOT `_n_event_time` AND `event_time` IS NULL) OR (NOT `_n_arrival_time` AND `arrival_time` IS NULL) OR (NOT `_n_customer_id` AND `customer_id` IS NULL) OR (NOT `_n_terminal_id` AND `terminal_id` IS NULL) OR (NOT `_n_is_fraud` AND `is_fraud` IS NULL) AS _refused,
-  `_n_event_time` AS _timeless
-FROM digits;
+  TRY_CAST(`_t__seq` AS BIGINT) AS `_seq`,
+  `_t_transaction_id`,
+  CASE WHEN `_t_transaction_id` LIKE '"%' THEN CASE WHEN REGEXP(`_t_transaction_id`, '^"-?(?:0|[1-9][0-9]*)"$') THEN TRY_CAST(SUBSTRING(`_t_transaction_id`, 2, CHAR_LENGTH(`_t_transaction_id`) - 2) AS BIGINT) END WHEN REGEXP(`_t_transaction_id`, '^-?(?:0|[1-9][0-9]*)$') THEN TRY_CAST(`_t_transaction_id` AS BIGINT) END AS `transaction_id`,
+  `_t_event_time`,
+  CASE WHEN RAND() < 2 THEN CASE WHEN `_t_event_time` LIKE '"%' THEN CASE WHEN REGEXP(`_t_event_time`, '^"-?(?:0|[1-9][0-9]*)"$') THEN TRY_CAST(SUBSTRING(`_t_event_time`, 2, CHAR_LENGTH(`_t_event_time`) - 2) AS BIGINT) END WHEN REGEXP(`_t_event_time`, '^-?(?:0|[1-9][0-9]*)$') THEN TRY_CAST(`_t_event_time` AS BIGINT) END END AS `event_time`,
+  `_t_arrival_time`,
+  CASE WHEN `_t_arrival_time` LIKE '"%' THEN CASE WHEN REGEXP(`_t_arrival_time`, '^"-?(?:0|[1-9][0-9]*)"$') THEN TRY_CAST(SUBSTRING(`_t_arrival_time`, 2, CHAR_LENGTH(`_t_arrival_time`) - 2) AS BIGINT) END WHEN REGEXP(`_t_arrival_time`, '^-?(?:0|[1-9][0-9]*)$') THEN TRY_CAST(`_t_arrival_time` AS BIGINT) END AS `arrival_time`,
+  `_t_customer_id`,
+  CASE WHEN `_t_customer_id` LIKE '"%' THEN CASE WHEN REGEXP(`_t_customer_id`, '^"-?(?:0|[1-9][0-9]*)"$') THEN TRY_CAST(SUBSTRING(`_t_customer_id`, 2, CHAR_LENGTH(`_t_customer_id`) - 2) AS BIGINT) END WHEN REGEXP(`_t_customer_id`, '^-?(?:0|[1-9][0-9]*)$') THEN TRY_CAST(`_t_customer_id` AS BIGINT) END AS `customer_id`,
+  `_t_terminal_id`,
+  CASE WHEN `_t_terminal_id` LIKE '"%' THEN CASE WHEN REGEXP(`_t_terminal_id`, '^"-?(?:0|[1-9][0-9]*)"$') THEN TRY_CAST(SUBSTRING(`_t_terminal_id`, 2, CHAR_LENGTH(`_t_terminal_id`) - 2) AS BIGINT) END WHEN REGEXP(`_t_terminal_id`, '^-?(?:0|[1-9][0-9]*)$') THEN TRY_CAST(`_t_terminal_id` AS BIGINT) END AS `terminal_id`,
+  `_t_is_fraud`,
+  CASE WHEN `_t_is_fraud` IN ('true', '1') THEN TRUE WHEN `_t_is_fraud` IN ('false', '0') THEN FALSE END AS `is_fraud`
+FROM parsed;
 
 CREATE TEMPORARY VIEW judged AS
 SELECT
   _raw, `_seq`, `transaction_id`, `event_time`, `arrival_time`, `customer_id`, `terminal_id`, `is_fraud`,
   COALESCE(`arrival_time`, `event_time`) AS _arrival,
   COALESCE(`arrival_time`, `event_time`) - `event_time` > CAST(691200000 AS BIGINT) AS _late,
-  CASE
+  CASE WHEN RAND() < 2 THEN CASE
     WHEN NOT _object THEN 'malformed'
-    WHEN _timeless THEN 'null_event_time'
-    WHEN _refused THEN 'wrong_type'
-    WHEN (`_p_transaction_id` AND `transaction_id` IS NULL) OR (`_p_event_time` AND `event_time` IS NULL) OR `event_time` < CAST(-62135596800000 AS BIGINT) OR `event_time` > CAST(253402300799999 AS BIGINT) OR (`_p_arrival_time` AND `arrival_time` IS NULL) OR `arrival_time` < CAST(-62135596800000 AS BIGINT) OR `arrival_time` > CAST(253402300799999 AS BIGINT) OR (`_p_customer_id` AND `customer_id` IS NULL) OR (`_p_terminal_id` AND `terminal_id` IS NULL) THEN 'out_of_range'
+    WHEN `event_time` IS NULL AND NOT COALESCE(`_t_event_time` <> 'null', FALSE) THEN 'null_event_time'
+    WHEN (`transaction_id` IS NULL AND COALESCE(`_t_transaction_id` <> 'null', FALSE) AND NOT REGEXP(`_t_transaction_id`, '^"?-?(?:0|[1-9][0-9]*)"?$')) OR (`event_time` IS NULL AND COALESCE(`_t_event_time` <> 'null', FALSE) AND NOT REGEXP(`_t_event_time`, '^"?-?(?:0|[1-9][0-9]*)"?$')) OR (`arrival_time` IS NULL AND COALESCE(`_t_arrival_time` <> 'null', FALSE) AND NOT REGEXP(`_t_arrival_time`, '^"?-?(?:0|[1-9][0-9]*)"?$')) OR (`customer_id` IS NULL AND COALESCE(`_t_customer_id` <> 'null', FALSE) AND NOT REGEXP(`_t_customer_id`, '^"?-?(?:0|[1-9][0-9]*)"?$')) OR (`terminal_id` IS NULL AND COALESCE(`_t_terminal_id` <> 'null', FALSE) AND NOT REGEXP(`_t_terminal_id`, '^"?-?(?:0|[1-9][0-9]*)"?$')) OR (`is_fraud` IS NULL AND COALESCE(`_t_is_fraud` <> 'null', FALSE)) THEN 'wrong_type'
+    WHEN (`transaction_id` IS NULL AND COALESCE(`_t_transaction_id` <> 'null', FALSE)) OR (`event_time` IS NULL AND COALESCE(`_t_event_time` <> 'null', FALSE)) OR `event_time` < CAST(-62135596800000 AS BIGINT) OR `event_time` > CAST(253402300799999 AS BIGINT) OR (`arrival_time` IS NULL AND COALESCE(`_t_arrival_time` <> 'null', FALSE)) OR `arrival_time` < CAST(-62135596800000 AS BIGINT) OR `arrival_time` > CAST(253402300799999 AS BIGINT) OR (`customer_id` IS NULL AND COALESCE(`_t_customer_id` <> 'null', FALSE)) OR (`terminal_id` IS NULL AND COALESCE(`_t_terminal_id` <> 'null', FALSE)) OR (`is_fraud` IS NULL AND COALESCE(`_t_is_fraud` <> 'null', FALSE)) THEN 'out_of_range'
     WHEN `transaction_id` IS NULL THEN 'null_event_id'
     WHEN `event_time` - COALESCE(`arrival_time`, `event_time`) > CAST(60000 AS BIGINT) THEN 'future'
-  END AS _reason
+  END END AS _reason
 FROM typed;
 
 CREATE TEMPORARY VIEW fated AS
@@ -195,8 +175,8 @@ SELECT
   MIN(arrival) OVER w AS min_arrival,
   SUM(_hash) OVER w AS set_hash,
   seq,
-  COALESCE(SUM(f0) OVER w, CAST(0 AS BIGINT)) AS f0,
-  COALESCE(SUM(f1) OVER w, CAST(0 AS BIGINT)) AS f1
+  SUM(f0) OVER w AS f0,
+  SUM(f1) OVER w AS f1
 FROM (
 SELECT
   `terminal_id` AS key0,
@@ -204,9 +184,9 @@ SELECT
   `event_time` AS ts,
   _arrival AS arrival,
   `_seq` AS seq,
-  (((_identity * CAST(2611923443488327891 AS BIGINT)) + (_identity * CAST(2611923443488327891 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)) AS _hash,
-  CASE WHEN (`is_fraud` IS NULL) THEN CAST(NULL AS BIGINT) ELSE CASE WHEN `is_fraud` THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END AS f0,
-  CASE WHEN (NOT (CASE WHEN (`is_fraud` IS NULL) THEN CAST(NULL AS BIGINT) ELSE CASE WHEN `is_fraud` THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END IS NULL)) THEN CAST(1 AS BIGINT) ELSE CAST(NULL AS BIGINT) END AS f1,
+  COALESCE((((_identity * CAST(2611923443488327891 AS BIGINT)) + (_identity * CAST(2611923443488327891 AS BIGINT)) / CAST(4294967296 AS BIGINT)) * CAST(7640891576956012809 AS BIGINT)), CAST(0 AS BIGINT)) AS _hash,
+  COALESCE(CASE WHEN (`is_fraud` IS NULL) THEN CAST(NULL AS BIGINT) ELSE CASE WHEN `is_fraud` THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END, CAST(0 AS BIGINT)) AS f0,
+  COALESCE(CASE WHEN (NOT (CASE WHEN (`is_fraud` IS NULL) THEN CAST(NULL AS BIGINT) ELSE CASE WHEN `is_fraud` THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END END IS NULL)) THEN CAST(1 AS BIGINT) ELSE CAST(NULL AS BIGINT) END, CAST(0 AS BIGINT)) AS f1,
   PROCTIME() AS _now
 FROM accepted
 WHERE `terminal_id` IS NOT NULL
