@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from unskew.backfill.kernels import (
     Bools,
@@ -36,6 +38,23 @@ class Column:
     valid: Bools
     strings: pa.Array | None = None
 
+    @cached_property
+    def prefix(self) -> Ints:
+        """Sums of the first 0, 1 ... e values, null as 0, (e + 1,); they may wrap."""
+        return prefix_sums(self.data if self.valid.all() else np.where(self.valid, self.data, 0))
+
+    @cached_property
+    def present(self) -> Ints:
+        """Numbers of valid values among the first 0, 1 ... e, (e + 1,)."""
+        return prefix_sums(self.valid)
+
+    @cached_property
+    def codes(self) -> tuple[Ints, int]:
+        """The values as 0..size-1, null as -1, and how many there are."""
+        encoded = pa.array(self.data).dictionary_encode()
+        codes = encoded.indices.to_numpy().astype(np.int64)
+        return (codes if self.valid.all() else np.where(self.valid, codes, -1)), len(encoded.dictionary)
+
 
 @dataclass(frozen=True)
 class Events:
@@ -58,6 +77,13 @@ class Spine:
     entity: Ints
     t: Ints
     asof: Ints
+
+
+def prefix_sums(values: NDArray[np.generic]) -> Ints:
+    """Return the sums of the first 0, 1 ... n values, (n + 1,)."""
+    found = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, dtype=np.int64, out=found[1:])
+    return found
 
 
 def bucket_features(view: ViewPlan, events: Events, spine: Spine) -> list[pa.Array]:
@@ -125,8 +151,7 @@ def field_state(field: StateField, column: Column, lo: Ints, hi: Ints, tie: Ints
     if field.kind in ("min", "max"):
         return Values(*sliding_extreme(column.data, column.valid, lo, hi, field.kind == "max"))
     if field.kind == "multiset":
-        codes, size = dense_codes(column)
-        return Values(sliding_distinct(codes, size, lo, hi), np.ones(len(lo), np.bool_))
+        return Values(sliding_distinct(*column.codes, lo, hi), np.ones(len(lo), np.bool_))
     return ordered_state(field, column if tie is None else by_value(column, tie), lo, hi)
 
 
@@ -142,9 +167,9 @@ def by_value(column: Column, tie: Ints) -> Column:
 
 def sums(column: Column, lo: Ints, hi: Ints) -> Values:
     """Return differences of prefix sums: wrapping cancels out while the true sum fits int64."""
-    data = np.where(column.valid, column.data, 0)
-    prefix = np.concatenate((np.zeros(1, np.int64), np.cumsum(data, dtype=np.int64)))
+    prefix = column.prefix
     if len(lo) and int((hi - lo).max()) >= SAFE_ROWS:
+        data = np.where(column.valid, column.data, 0)
         rough = np.concatenate((np.zeros(1), np.cumsum(data, dtype=np.float64)))
         if np.abs(rough[hi] - rough[lo]).max() > VALUE_LIMIT:
             message = f"a sum over more than {SAFE_ROWS} rows passes 2**62; declare a tighter range or a shorter window"
@@ -152,17 +177,10 @@ def sums(column: Column, lo: Ints, hi: Ints) -> Values:
     return Values(prefix[hi] - prefix[lo], np.ones(len(lo), np.bool_))
 
 
-def dense_codes(column: Column) -> tuple[Ints, int]:
-    """Return the values as 0..size-1, null as -1."""
-    values, inverse = np.unique(column.data, return_inverse=True)
-    return np.where(column.valid, inverse.astype(np.int64), -1), len(values)
-
-
 def ordered_state(field: StateField, column: Column, lo: Ints, hi: Ints) -> Values:
     """Return first, last or the k newest of the values that are not null."""
-    prefix = np.concatenate((np.zeros(1, np.int64), np.cumsum(column.valid, dtype=np.int64)))
     present = column.data[column.valid]
-    start, stop = prefix[lo], prefix[hi]
+    start, stop = column.present[lo], column.present[hi]
     if field.kind == "list":
         offsets, entries = newest_entries(start, stop, field.k)
         return Values(present[entries], stop > start, offsets)

@@ -52,10 +52,10 @@ class Piece:
         return pq.ParquetFile(self.path).read_row_groups(list(self.groups), columns=columns)
 
 
-def write_arrow(table: pa.Table, path: Path) -> str:
-    """Write a table as an uncompressed Arrow file, for workers to map; return the path."""
+def write_arrow(table: pa.Table, path: Path, rows: int | None = None) -> str:
+    """Write a table as an uncompressed Arrow file, for workers to map, with `rows` in a batch; return the path."""
     with pa.ipc.new_file(str(path), table.schema) as writer:
-        writer.write_table(table)
+        writer.write_table(table if rows is None else table.combine_chunks(), max_chunksize=rows)
     return str(path)
 
 
@@ -63,6 +63,12 @@ def read_arrow(path: str) -> pa.Table:
     """Map an Arrow file into memory."""
     with pa.memory_map(path) as source:
         return pa.ipc.open_file(source).read_all()
+
+
+def read_batch(path: str, number: int) -> pa.Table:
+    """Map one batch of an Arrow file into memory."""
+    with pa.memory_map(path) as source:
+        return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(number)])
 
 
 def staged(pieces: Sequence[Piece], folder: Path) -> list[Piece]:

@@ -139,3 +139,18 @@ def known_positions(known: Ints, lo: Ints, hi: Ints, asof: Ints) -> tuple[Ints, 
                 positions[at] = index
                 at += 1
     return offsets, positions
+
+
+@njit(cache=True, nogil=True)
+def scatter(values: Ints, source: Ints, target: Ints, out: Ints) -> None:
+    """Put ``values[source]`` at `target` of `out`."""
+    for index in range(len(source)):
+        out[target[index]] = values[source[index]]
+
+
+@njit(cache=True, nogil=True)
+def scatter_bits(bits: NDArray[np.uint8], offset: int, source: Ints, target: Ints, out: Bools) -> None:
+    """Put Arrow's validity bits of `source`, the first of them at `offset`, at `target` of `out`."""
+    for index in range(len(source)):
+        at = source[index] + offset
+        out[target[index]] = (bits[at >> 3] >> (at & 7)) & 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from unskew.pipelines.errors import EngineError, InputError, UnskewError, nearest
 
+EVERY_CORE = ("--direct_running_mode=multi_threading", "--direct_num_workers=0")
+ROWS_PER_BUCKET = 1 << 18  # of events and spine together; a bucket is what one worker holds at a time
 JOB_SERVERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner", "PrismRunner")
 CAUSE = re.compile(
     r"^(?P<kind>[\w.]*(?:Error|Exception|Exit)): (?P<message>.*?)(?: \[while running .*)?$", re.MULTILINE
@@ -54,7 +57,8 @@ def beam_options(options: Sequence[str]) -> PipelineOptions:
     InputError
         If Beam does not know a flag of its own runners, or refuses its value.
     """
-    found, said = PipelineOptions([*options]), StringIO()
+    chosen = any(each.startswith(("--runner", "--direct_")) for each in options)
+    found, said = PipelineOptions([*options, *(() if chosen else EVERY_CORE)]), StringIO()
     try:
         with redirect_stderr(said):  # argparse prints all flags before it exits
             every = found.get_all_options(drop_default=True, retain_unknown_options=True)
@@ -88,6 +92,11 @@ def scratch_beside(target: Path | None) -> Iterator[Path]:
     except OSError as error:
         message = f"output cannot be written: `{error}`; nothing was left; free some room or name another place"
         raise EngineError(message) from error
+
+
+def buckets(rows: int) -> int:
+    """Return into how many buckets to part the entities of so many rows: enough for every core of this machine."""
+    return max(os.cpu_count() or 1, -(-rows // ROWS_PER_BUCKET))
 
 
 def cause_of(traceback: str) -> str:

@@ -1,11 +1,12 @@
-"""The backfill's Beam pipeline in words: its steps, and the SQL by which each view's events are projected."""
+"""The backfill's Beam pipeline in words: its steps, and the SQL by which the events of views are projected."""
 
 from __future__ import annotations
 
 from apache_beam import Pipeline
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
-from unskew.pipelines.backends.beam import Job, expand, projection_sql
+from unskew.pipelines.backends.beam import expand
+from unskew.pipelines.backends.beam_sql import Job, groups_of, projection_sql
 from unskew.pipelines.plan import SetPlan
 
 
@@ -41,5 +42,7 @@ def pipeline_steps(plan: SetPlan) -> str:
     expand(pipeline, job, [], [])
     steps = Steps()
     pipeline.visit(steps)
-    views = [f"-- {view.name}\n{projection_sql(job, plan.source(view.source), view)}" for view in plan.views]
-    return "\n".join([*steps.names, "", *views])
+    queries = [
+        f"-- {', '.join(view.name for view in group.views)}\n{projection_sql(job, group)}" for group in groups_of(plan)
+    ]
+    return "\n".join([*steps.names, "", *queries])

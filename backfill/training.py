@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.backfill.blocks import training_block
 from unskew.backfill.events import as_table, encoded, open_events, parquet_files, staged, write_arrow
-from unskew.backfill.run import running, scratch_beside
-from unskew.pipelines.aggregates import FeatureType, Values
-from unskew.pipelines.arrow import to_arrow
-from unskew.pipelines.backends.beam import AsOf, Flip, Job, expand
+from unskew.backfill.run import buckets, running, scratch_beside
+from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_part
 from unskew.pipelines.backends.beam_shuffle import joined
+from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
 from unskew.pipelines.backends.sql import DUCKDB
-from unskew.pipelines.derived import evaluate
 from unskew.pipelines.errors import EngineError, InputError, nearest
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import ColumnPlan, SetPlan
@@ -31,7 +27,40 @@ from unskew.pipelines.timegrid import parse_duration
 from unskew.pipelines.types import INT64_MAX, INT64_MIN, Timestamp
 
 ROWS_PER_SLICE = 1 << 19
-ROWS_PER_PART = 1 << 19
+
+
+@overload
+def backfill(
+    feature_set: FeatureSet | SetPlan,
+    events: Any,
+    spine: Any,
+    *,
+    as_of: AsOf = ...,
+    lag: str | None = ...,
+    flips: Sequence[Flip] = ...,
+    sequence: str = ...,
+    t: str = ...,
+    asof: str = ...,
+    output: None = None,
+    options: Sequence[str] = ...,
+) -> pa.Table: ...
+
+
+@overload
+def backfill(
+    feature_set: FeatureSet | SetPlan,
+    events: Any,
+    spine: Any,
+    *,
+    as_of: AsOf = ...,
+    lag: str | None = ...,
+    flips: Sequence[Flip] = ...,
+    sequence: str = ...,
+    t: str = ...,
+    asof: str = ...,
+    output: str | Path,
+    options: Sequence[str] = ...,
+) -> dict[str, Any]: ...
 
 
 def backfill(
@@ -47,7 +76,7 @@ def backfill(
     asof: str = "asof",
     output: str | Path | None = None,
     options: Sequence[str] = (),
-) -> pa.Table:
+) -> pa.Table | dict[str, Any]:
     """Compute a training set.
 
     Parameters
@@ -73,14 +102,16 @@ def backfill(
     t, asof
         Columns of the spine: the instant, a timestamp or int64 ms; with ``position`` the last position known.
     output
-        New folder for the training set and its manifest; written aside and renamed.
+        New folder for the training set (Parquet) and its manifest; written aside and renamed. By default the
+        training set is returned.
     options
         Flags of Beam, such as ``--runner=...``.
 
     Returns
     -------
-    pyarrow.Table
+    pyarrow.Table or dict
         The spine's columns, then the features by full name, then the derived features; rows as in the spine.
+        With `output` the manifest instead: the set, its fingerprints, the number of rows, the account.
 
     Raises
     ------
@@ -93,19 +124,35 @@ def backfill(
     target = None if output is None else new_output(output)
     table = read_spine(plan, spine, t)
     pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
+    read = sum(each.rows() for each in pieces)
     with scratch_beside(target) as scratch:
+        folder = scratch / "training-set"
+        folder.mkdir()
         job = Job(
-            plan, str(scratch), as_of, parse_duration(lag) if lag else 0, tuple(flips), sequence, shuffle=str(scratch)
+            plan,
+            str(folder),
+            as_of,
+            parse_duration(lag) if lag else 0,
+            tuple(flips),
+            sequence,
+            shuffle=str(scratch),
+            partitions=buckets(read + table.num_rows),
+            spine=write_arrow(table, scratch / "spine.arrow", ROWS_PER_BLOCK),
+            format="arrow" if target is None else "parquet",
         )
         slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
         spine_files = [write_arrow(each, scratch / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)]
         with running(options) as pipeline:
             expand(pipeline, job, staged(pieces, scratch), spine_files)
-        result = with_derived(plan, table, read_blocks(plan, scratch, table.num_rows))
-        account = checked_account(scratch, sum(each.rows() for each in pieces))
-        if target is not None:
-            publish(plan, result, account, scratch, target)
-    return result
+        if not table.num_rows:
+            write_part(training_block(plan, table, 0, {}), job.output, 0, job.format)
+        account = checked_account(folder, read)
+        if target is None:
+            return joined([str(each) for each in sorted(folder.glob("part-*.arrow"))])
+        manifest = manifest_of(plan, table.num_rows, account)
+        (folder / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        folder.rename(target)
+        return manifest
 
 
 def new_output(output: str | Path) -> Path:
@@ -155,6 +202,11 @@ def read_spine(plan: SetPlan, spine: Any, t: str) -> pa.Table:
         if encoded(each, found) is None:
             message = f"column `{each.name}` of the spine is `{found}`, which is never `{each.type}`; cast it"
             raise InputError(message)
+    made = {each.name for view in plan.views for each in view.features} | {each.name for each in plan.derived}
+    taken = [each for each in table.column_names if each in made]
+    if taken:
+        message = f"column `{taken[0]}` of the spine has the name of a feature; rename it"
+        raise InputError(message)
     if table[t].null_count:
         message = f"column `{t}` of the spine has {table[t].null_count} null(s); every row needs an instant"
         raise InputError(message)
@@ -205,85 +257,11 @@ def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> list[pa.T
     return [narrow.slice(start, ROWS_PER_SLICE) for start in range(0, max(table.num_rows, 1), ROWS_PER_SLICE)]
 
 
-def read_blocks(plan: SetPlan, folder: Path, rows: int) -> pa.Table:
-    """Read the features back in the order of the spine."""
-    blocks = sorted(folder.glob("block-*.arrow"))
-    if blocks:
-        found = joined([str(each) for each in blocks])
-    else:
-        none = np.zeros(0, np.int64)
-        empty = {
-            True: Values(none, np.zeros(0, np.bool_), np.zeros(1, np.int64)),
-            False: Values(none, np.zeros(0, np.bool_)),
-        }
-        found = pa.table({
-            each.name: to_arrow(empty[each.type.repeated], each.type, None) for view in plan.views for each in view.features
-        })  # fmt: skip
-    if found.num_rows != rows:
-        message = f"the backfill gave {found.num_rows} rows for a spine of {rows}; please report this"
-        raise EngineError(message)
-    return found
-
-
-def with_derived(plan: SetPlan, spine: pa.Table, features: pa.Table) -> pa.Table:
-    """Join spine, features and derived features side by side."""
-    taken = [
-        each for each in spine.column_names if each in features.column_names or each in {d.name for d in plan.derived}
-    ]
-    if taken:
-        message = f"column `{taken[0]}` of the spine has the name of a feature; rename it"
-        raise InputError(message)
-    result = spine
-    for name in features.column_names:
-        result = result.append_column(name, features[name])
-    if plan.derived:
-        columns = derived_inputs(plan, spine, features)
-        for each in plan.derived:
-            found = to_arrow(evaluate(each.expression, columns, spine.num_rows), FeatureType("float"), None)
-            result = result.append_column(each.name, found)
-    return result
-
-
-def derived_inputs(plan: SetPlan, spine: pa.Table, features: pa.Table) -> dict[str, Values]:
-    """Return scalar features and encoded request columns as arrays."""
-    scalars = [
-        each.name
-        for view in plan.views
-        for each in view.features
-        if not each.type.repeated and each.type.kind != "string"
-    ]
-    found = {each: as_values(features[each]) for each in scalars}
-    if plan.request:
-        coded = encode_request(plan, spine)
-        found |= {each.name: as_values(coded[each.name]) for each in plan.request if each.type.kind != "string"}
-    return found
-
-
-def encode_request(plan: SetPlan, spine: pa.Table) -> pa.Table:
-    """Return the request's columns encoded."""
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("spine", spine)
-        columns = []
-        for each in plan.request:
-            value, _ = encoded(each, spine.schema.field(each.name).type) or ("NULL", "")
-            kind = DUCKDB.types.get(each.type.kind, "BIGINT")
-            columns.append(f"CAST({value} AS {kind}) AS {DUCKDB.identifier(each.name)}")
-        return connection.sql(f"SELECT {', '.join(columns)} FROM spine").to_arrow_table()
-
-
-def as_values(column: pa.ChunkedArray) -> Values:
-    """Return a numeric column as an array with its nulls apart."""
-    valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
-    if pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):
-        column = column.cast(pa.int64())
-    zero = pa.scalar(0, column.type)
-    return Values(column.fill_null(zero).to_numpy(), valid)
-
-
 def checked_account(folder: Path, read: int) -> dict[str, dict[str, int]]:
     """Return the fates by source; together they must be all rows that were read."""
-    account: dict[str, dict[str, int]] = json.loads((folder / "account.json").read_text())
+    path = folder / "account.json"
+    account: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
     found = sum(sum(each.values()) for each in account.values())
     if found != read:
         message = f"the account has {found} fates for {read} rows read; please report this"
@@ -291,34 +269,12 @@ def checked_account(folder: Path, read: int) -> dict[str, dict[str, int]]:
     return account
 
 
-def write_parts(table: pa.Table, folder: Path) -> None:
-    """Write a table as Parquet files of `ROWS_PER_PART` rows, as many at a time as there are cores."""
-    starts = range(0, max(table.num_rows, 1), ROWS_PER_PART)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Arrow lets go of the interpreter while it encodes
-        written = [
-            pool.submit(
-                pq.write_table,
-                table.slice(start, ROWS_PER_PART),
-                folder / f"part-{number:06d}.parquet",
-                compression="zstd",
-            )
-            for number, start in enumerate(starts)
-        ]
-    for each in written:
-        each.result()
-
-
-def publish(plan: SetPlan, result: pa.Table, account: Mapping[str, Any], scratch: Path, target: Path) -> None:
-    """Write the training set and its manifest beside the target, then rename."""
-    folder = scratch / "training-set"
-    folder.mkdir()
-    write_parts(result, folder)
-    manifest = {
+def manifest_of(plan: SetPlan, rows: int, account: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands beside a training set."""
+    return {
         "set": plan.name,
         "fingerprint": plan.fingerprint,
         "fingerprints": plan.fingerprints(),
-        "rows": result.num_rows,
+        "rows": rows,
         "account": account,
     }
-    (folder / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    shutil.move(folder, target)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unskew.backfill.events import Piece, judge, open_events, staged
-from unskew.backfill.run import running, scratch_beside
+from unskew.backfill.run import buckets, running, scratch_beside
 from unskew.backfill.training import checked_account, events_of, new_output
-from unskew.pipelines.backends.beam import Job
+from unskew.pipelines.backends.beam_sql import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.language import FeatureSet
@@ -68,10 +68,11 @@ def upload(
         for view in plan.views:
             (folder / view.name).mkdir(parents=True)
         read = [each for own in pieces.values() for each in own]
+        rows = sum(each.rows() for each in read)
+        job = Job(plan, str(folder), ends=ends, shuffle=str(scratch), partitions=buckets(rows))
         with running(options) as pipeline:
-            expand_upload(pipeline, Job(plan, str(folder), ends=ends, shuffle=str(scratch)), staged(read, scratch))
-        account = checked_account(folder, sum(each.rows() for each in read))
-        (folder / "account.json").unlink()
+            expand_upload(pipeline, job, staged(read, scratch))
+        account = checked_account(folder, rows)
         manifest = {
             "set": plan.name,
             "fingerprints": plan.fingerprints(),

@@ -33,4 +33,5 @@ def cells(data: NDArray[np.generic], valid: NDArray[np.bool_], kind: FeatureType
     if strings is not None:
         return strings.take(pa.array(data.astype(np.int64), mask=~valid))
     dtype = {"float": np.float64, "bool": np.bool_}.get(kind.kind, np.int64)
-    return pa.array(data.astype(dtype), mask=~valid).cast(TYPES[kind.kind])
+    mask = None if valid.all() else ~valid  # without one, Arrow takes the memory as it is
+    return pa.array(data.astype(dtype, copy=False), mask=mask).cast(TYPES[kind.kind])

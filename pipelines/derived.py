@@ -79,6 +79,13 @@ def is_instant(expr: Expr, request: Mapping[str, DataType]) -> bool:
     return expr.op == "request" and str(expr.value) in request and request[str(expr.value)].kind == "timestamp"
 
 
+def features_read(expression: Derived) -> set[str]:
+    """Return the full names of the features that a bound expression reads."""
+    if expression[0] == "feature":
+        return {str(expression[1])}
+    return set().union(*(features_read(each) for each in expression[1:] if isinstance(each, tuple)))
+
+
 def evaluate(expression: Derived, columns: Mapping[str, Values], rows: int) -> Values:
     """Compute a derived feature.
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from unskew.backfill.training import backfill
 from unskew.backfill.upload import batch_end
-from unskew.pipelines.backends.beam import Flip as KnownFlip
+from unskew.pipelines.backends.beam_sql import Flip as KnownFlip
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan

@@ -10,36 +10,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.backfill.bucket_rows import bucket_events, sorted_events, without
 from unskew.backfill.events import Piece
 from unskew.backfill.order import entity_codes
 from unskew.backfill.tiles import closed_records
-from unskew.pipelines.backends.beam import Job, accounted, bucket_events, judged_pieces, sorted_events, without
+from unskew.pipelines.backends.beam import accounted, judged_pieces
 from unskew.pipelines.backends.beam_shuffle import Part, take_over
+from unskew.pipelines.backends.beam_sql import Job, groups_of
 
 
 def closed_bucket(
     element: tuple[tuple[str, int], Iterable[Part]], found: Sequence[tuple[str, bytes, Any]], job: Job
 ) -> None:
-    """Pack the records of one (view, bucket) and write them to a file of the view's folder."""
+    """Pack the records of one (group, bucket) and write them to a file in each view's folder."""
     (name, part), rows = element
-    view = next(each for each in job.plan.views if each.name == name)
-    source = job.plan.source(view.source)
+    group = next(each for each in groups_of(job.plan) if each.name == name)
+    source = group.source
     dropped = [np.frombuffer(each, np.int64) for owner, each, _ in found if owner == source.name]
     table = take_over(rows)
     if table is None:
         return
     events = without(table, dropped)
-    names = [f"__k{index}" for index in range(len(view.keys))]
+    names = [f"__k{index}" for index in range(len(group.keys))]
     keys = [events[each] for each in names]
     entity, _ = entity_codes(keys, [each.slice(0, 0) for each in keys])
     _, first = np.unique(entity, return_index=True)
-    entities = pa.table({each.name: key.take(pa.array(first)) for each, key in zip(view.keys, keys, strict=True)})
+    entities = pa.table({each.name: key.take(pa.array(first)) for each, key in zip(group.keys, keys, strict=True)})
     in_order = sorted_events(source, events.drop_columns(names).append_column("__entity", pa.array(entity)))
-    records = closed_records(view, bucket_events(view, source, in_order), entities.num_rows, job.ends[source.name][1])
-    path = f"{job.output}/{view.name}/part-{part:06d}.parquet"
-    packed = entities.append_column("_record", pa.array(records, pa.binary()))
-    with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
-        pq.write_table(packed, sink, compression="zstd")
+    for view in group.views:
+        mine = bucket_events(view, source, in_order, group.fields(view))
+        records = closed_records(view, mine, entities.num_rows, job.ends[source.name][1])
+        path = f"{job.output}/{view.name}/part-{part:06d}.parquet"
+        packed = entities.append_column("_record", pa.array(records, pa.binary()))
+        with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
+            pq.write_table(packed, sink, compression="zstd")
 
 
 def expand_upload(pipeline: Any, job: Job, pieces: Sequence[Piece]) -> None:

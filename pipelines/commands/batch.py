@@ -55,7 +55,7 @@ def backfill(
     """Compute a training set with Beam, point-in-time correct at each row of the spine."""
     plan = load_plan(defs, name)
     from unskew.backfill.training import backfill as run  # noqa: PLC0415 - starts Beam
-    from unskew.pipelines.backends.beam import Flip  # noqa: PLC0415
+    from unskew.pipelines.backends.beam_sql import Flip  # noqa: PLC0415
 
     flips: list[Flip] = []
     if store is not None:
@@ -67,14 +67,14 @@ def backfill(
                     Flip(each.cut, each.batch_end, each.instant, source.name) for each in opened.flips(source.name)
                 ]
     with quiet_engines():
-        found = run(
+        manifest = run(
             plan, events_by_source(plan, events), spine,
             as_of=as_of, lag=lag, flips=flips, t=t, output=output, options=beam or (),
         )  # fmt: skip
     if as_json:
-        print_json({"output": str(output), "rows": found.num_rows, "columns": found.column_names})
+        print_json({"output": str(output), **manifest})
         return
-    typer.echo(f"{found.num_rows} rows of {len(found.column_names)} columns are in {output}")
+    typer.echo(f"{manifest['rows']} rows of {len(manifest['fingerprints'])} features are in {output}")
 
 
 def upload(

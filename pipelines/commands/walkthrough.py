@@ -26,7 +26,7 @@ from unskew.online.read import FeatureReader
 from unskew.online.store import SqliteStore
 from unskew.online.stream import run_stream
 from unskew.online.upload import load_upload
-from unskew.pipelines.backends.beam import Flip
+from unskew.pipelines.backends.beam_sql import Flip
 from unskew.pipelines.commands.model import model_inputs
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SetPlan
@@ -141,9 +141,7 @@ def run_demo(scenario: Scenario, folder: Path, probes: int, progress: Progress =
         archive = write_archive(logs, cut, folder / "archive")
     with step("training set"):
         spine = labelled_spine(scenario, logs)
-        training_set = backfill(
-            plan, {name: each.table for name, each in logs.items()}, spine, output=folder / "training-set"
-        )
+        made = backfill(plan, {name: each.table for name, each in logs.items()}, spine, output=folder / "training-set")
     with step("upload"):
         upload(plan, archive, cut=cut, output=folder / "upload")
     with SqliteStore(folder / "store.sqlite") as store:
@@ -156,10 +154,12 @@ def run_demo(scenario: Scenario, folder: Path, probes: int, progress: Progress =
             report = parity(plan, scenario.events, probes=probes, progress=progress)
             write_report(report, folder)
         with step("train"):
-            trained = train(training_set, plan, label="label", output=folder / "model", settings=Settings(members=3))
+            trained = train(
+                folder / "training-set", plan, label="label", output=folder / "model", settings=Settings(members=3)
+            )
         with step("score"):
             figures = score(scenario, store, logs, folder)
-    figures |= {"fates": fates, "training_rows": training_set.num_rows}
+    figures |= {"fates": fates, "training_rows": made["rows"]}
     return Result(folder, report, trained, seconds, figures)
 
 

@@ -76,9 +76,14 @@ def test_a_killed_backfill_leaves_no_output_and_can_be_run_again(tmp_path: Path)
         process.wait()
     assert not (tmp_path / "out").exists()
     assert [each.name for each in tmp_path.iterdir() if not each.name.startswith(".")] == []
-    found = backfill(SET, EVENTS(), SPINE(), output=tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "_manifest.json").read_text())["account"]["tx"] == {"applied": ROWS}
-    assert ds.dataset(tmp_path / "out").to_table().equals(found)
+    manifest = backfill(SET, EVENTS(), SPINE(), output=tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "_manifest.json").read_text()) == manifest
+    assert manifest["account"]["tx"] == {"applied": ROWS}
+    assert [each.name for each in sorted((tmp_path / "out").glob("part-*"))] == [
+        "part-000000.parquet",
+        "part-000001.parquet",
+    ]
+    assert ds.dataset(tmp_path / "out").to_table().equals(backfill(SET, EVENTS(), SPINE()))
 
 
 def test_no_room_is_one_line(tmp_path: Path) -> None:

@@ -102,16 +102,6 @@ def test_what_a_killed_run_left_is_no_input(tmp_path: Path) -> None:
     assert backfill(SET, tmp_path, SPINE)["card.n_1h"].to_pylist() == [1, 3, 0]
 
 
-def test_a_long_training_set_is_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unskew.backfill.training.ROWS_PER_PART", 2)
-    found = backfill(SET, EVENTS, SPINE, output=tmp_path / "out")
-    assert sorted(each.name for each in (tmp_path / "out").glob("*.parquet")) == [
-        "part-000000.parquet",
-        "part-000001.parquet",
-    ]
-    assert pq.read_table(tmp_path / "out").equals(found)
-
-
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "Europe/Paris"])
 def test_instants_are_taken_in_any_unit_and_zone_and_floored(unit: str, zone: str | None) -> None:

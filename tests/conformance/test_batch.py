@@ -15,7 +15,7 @@ from unskew.backfill.training import backfill
 from unskew.feature_defs.fraud import fraud
 from unskew.pipelines import plan
 from unskew.pipelines.backends import oracle
-from unskew.pipelines.backends.beam import Flip
+from unskew.pipelines.backends.beam_sql import Flip
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 
 PLAN = plan(EVERYTHING)

@@ -128,8 +128,8 @@ def test_instants_that_are_none_are_refused() -> None:
 
 
 def test_a_folder_is_read_and_other_definitions_are_refused(tmp_path: Path) -> None:
-    made = backfill(SET, EVENTS, SPINE, output=tmp_path / "set")
-    assert read_training_set(tmp_path / "set", plan(SET)).equals(made)
+    backfill(SET, EVENTS, SPINE, output=tmp_path / "set")
+    assert read_training_set(tmp_path / "set", plan(SET)).equals(backfill(SET, EVENTS, SPINE))
     with pytest.raises(InputError, match=r"of other definitions than set `cards`: 1 changed \(`card.n_1h`\)"):
         read_training_set(tmp_path / "set", plan(OTHER))
     renamed = FeatureSet("cards", [FeatureView("card", CARD, TX, {"m": count().over("1h")})])

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from pytest import MonkeyPatch
 
-from unskew.backfill import bucket, order
+from unskew.backfill import bucket, bucket_rows, order
 from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
 from unskew.online.store import SqliteStore
-from unskew.pipelines.aggregates import Values
-from unskew.pipelines.backends import beam, flink_lines, flink_ordered, flink_streams, sql
+from unskew.pipelines.aggregates import StateField, Values
+from unskew.pipelines.backends import beam, beam_sql, flink_lines, flink_ordered, flink_streams, sql
 from unskew.pipelines.backends.sql import DUCKDB, FLINK, Dialect
 from unskew.pipelines.nodes import Node
 from unskew.pipelines.plan import SourcePlan, ViewPlan
@@ -43,7 +43,7 @@ def rendered(rewrite: Callable[[Callable[..., str], Node, Dialect], str | None],
         def render(node: Node, dialect: Dialect) -> str:
             return (dialect is of and rewrite(render, node, dialect)) or sound(node, dialect)
 
-        for module in (sql, flink_streams, beam):
+        for module in (sql, flink_streams, beam_sql):
             patch.setattr(module, "render", render)
 
     return plant
@@ -108,10 +108,14 @@ def fate(old: str, new: str) -> Patch:
 
 
 def float_sums(patch: MonkeyPatch) -> None:
-    def add(column: str) -> str:
-        return f"COALESCE(CAST(SUM(CAST({column} AS DOUBLE) / 100) OVER w * 100 AS BIGINT), CAST(0 AS BIGINT))"
+    sound = flink_streams.combined
 
-    patch.setitem(flink_streams.COMBINE, "add", add)
+    def combined(column: str, field: StateField) -> str:
+        if field.kind != "add" or flink_streams.counts_rows(field):
+            return sound(column, field)
+        return f"CAST(SUM(CAST({column} AS DOUBLE) / 100) OVER w * 100 AS BIGINT)"
+
+    patch.setattr(flink_streams, "combined", combined)
 
 
 def expired_at(position: int) -> Patch:
@@ -166,7 +170,7 @@ def ids_ignored(patch: MonkeyPatch) -> None:
     def sorted_rows(entity: Any, columns: Sequence[Any]) -> Any:
         return order.sorted_rows(entity, [columns[0], columns[-1]])
 
-    patch.setattr(beam, "sorted_rows", sorted_rows)
+    patch.setattr(bucket_rows, "sorted_rows", sorted_rows)
 
 
 UPLOADS = {
@@ -257,7 +261,7 @@ def window_edge(name: str, change: int) -> Patch:
 
 
 def known_at(sql_text: str) -> Patch:
-    return lambda patch: patch.setattr(beam.Job, "known_sql", lambda _job, _source: sql_text)
+    return lambda patch: patch.setattr(beam_sql, "known_sql", lambda _job, _source: sql_text)
 
 
 def float_prefixes(patch: MonkeyPatch) -> None:
@@ -282,7 +286,7 @@ BACKFILLS = {
     "truncated division": Mutant(rendered(truncated, DUCKDB), ("engine",)),
     "float sums": Mutant(float_prefixes, ("precision", "engine")),
     "a late event never known": Mutant(
-        known_at(f"CASE WHEN __late THEN {beam.NEVER} ELSE __sequence END"), ("lateness",)
+        known_at(f"CASE WHEN __late THEN {beam_sql.NEVER} ELSE __sequence END"), ("lateness",)
     ),
     "a late event known at once": Mutant(known_at("__sequence"), ("lateness",)),
 }

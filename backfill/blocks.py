@@ -1,0 +1,125 @@
+"""Blocks of a training set: some rows of the spine, the features of all views in their order, what is derived.
+
+Features arrive in the order of each bucket's kernels, (entity, t); a block puts them at their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from unskew.backfill.events import encoded
+from unskew.backfill.kernels import Ints, scatter, scatter_bits
+from unskew.pipelines.aggregates import FeatureType, Values
+from unskew.pipelines.arrow import to_arrow
+from unskew.pipelines.backends.sql import DUCKDB
+from unskew.pipelines.derived import evaluate, features_read
+from unskew.pipelines.errors import EngineError
+from unskew.pipelines.plan import FeaturePlan, SetPlan
+
+WORD = 8  # bytes of the types that are scattered; others are few and taken by Arrow
+
+
+def training_block(plan: SetPlan, spine: pa.Table, first: int, parts: Mapping[str, Sequence[pa.Table]]) -> pa.Table:
+    """Join spine, features and derived features of one block.
+
+    Parameters
+    ----------
+    spine
+        The block's rows as given, (n,).
+    first
+        Number of its first row in the whole spine.
+    parts
+        By view: tables of ``__row`` and the view's features, which may hold other blocks' rows.
+
+    Raises
+    ------
+    EngineError
+        If a row has not just one value of each feature.
+    """
+    result = spine
+    for view in plan.views:
+        found = [(each, *places(each, first, spine.num_rows)) for each in parts.get(view.name, ())]
+        rows = sum(len(source) for _, source, _ in found)
+        if rows != spine.num_rows:
+            message = f"view `{view.name}` gave {rows} rows for {spine.num_rows} of the spine; please report this"
+            raise EngineError(message)
+        for feature in view.features:
+            pieces = [(flat(each[feature.name]), source, target) for each, source, target in found]
+            result = result.append_column(feature.name, placed(feature, pieces, rows))
+    if not plan.derived:
+        return result
+    columns = derived_inputs(plan, spine, result)
+    for each in plan.derived:
+        value = to_arrow(evaluate(each.expression, columns, spine.num_rows), FeatureType("float"), None)
+        result = result.append_column(each.name, value)
+    return result
+
+
+def places(part: pa.Table, first: int, rows: int) -> tuple[Ints, Ints]:
+    """Return which rows of a part the block has, and where in the block they belong."""
+    row = part["__row"].to_numpy() - first
+    source = np.flatnonzero((row >= 0) & (row < rows))
+    return source, row[source]
+
+
+def flat(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+
+
+def placed(feature: FeaturePlan, pieces: Sequence[tuple[pa.Array, Ints, Ints]], rows: int) -> pa.Array:
+    """Return a feature of one block from the parts that have its rows."""
+    if not pieces:
+        none = np.zeros(0, np.int64)
+        offsets = np.zeros(1, np.int64) if feature.type.repeated else None
+        strings = pa.array([], pa.string()) if feature.type.kind == "string" else None
+        return to_arrow(Values(none, np.zeros(0, np.bool_), offsets), feature.type, strings)
+    kind = pieces[0][0].type
+    if not pa.types.is_primitive(kind) or kind.bit_width != WORD * 8:
+        order = np.argsort(np.concatenate([target for _, _, target in pieces]))
+        return pa.concat_arrays([each.take(pa.array(source)) for each, source, _ in pieces]).take(pa.array(order))
+    out = np.empty(rows, np.int64)
+    valid = np.ones(rows, np.bool_) if any(each.null_count for each, _, _ in pieces) else None
+    for each, source, target in pieces:
+        words = np.frombuffer(each.buffers()[1], np.int64, len(each), each.offset * WORD) if len(each) else out[:0]
+        scatter(words, source, target, out)
+        if valid is not None and each.null_count:
+            scatter_bits(np.frombuffer(each.buffers()[0], np.uint8), each.offset, source, target, valid)
+    bits = None if valid is None else pa.array(valid).buffers()[1]
+    return pa.Array.from_buffers(kind, rows, [bits, pa.py_buffer(out)])
+
+
+def derived_inputs(plan: SetPlan, spine: pa.Table, features: pa.Table) -> dict[str, Values]:
+    """Return what the derived features read, as arrays: features, and encoded columns of the request."""
+    read = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
+    found = {each: as_values(features[each]) for each in read}
+    if plan.request:
+        coded = encode_request(plan, spine)
+        found |= {each.name: as_values(coded[each.name]) for each in plan.request if each.type.kind != "string"}
+    return found
+
+
+def encode_request(plan: SetPlan, spine: pa.Table) -> pa.Table:
+    """Return the request's columns encoded."""
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("spine", spine)
+        columns = []
+        for each in plan.request:
+            value, _ = encoded(each, spine.schema.field(each.name).type) or ("NULL", "")
+            kind = DUCKDB.types.get(each.type.kind, "BIGINT")
+            columns.append(f"CAST({value} AS {kind}) AS {DUCKDB.identifier(each.name)}")
+        return connection.sql(f"SELECT {', '.join(columns)} FROM spine").to_arrow_table()
+
+
+def as_values(column: pa.ChunkedArray) -> Values:
+    """Return a numeric column as an array with its nulls apart."""
+    valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
+    if pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):
+        column = column.cast(pa.int64())
+    zero = pa.scalar(0, column.type)
+    return Values(column.fill_null(zero).to_numpy(), valid)

@@ -1,0 +1,70 @@
+"""A bucket's Arrow rows as the kernels take them: copies dropped, sorted, strings as codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from unskew.backfill.bucket import Column, Events
+from unskew.backfill.order import numbers, ranks, sorted_rows
+from unskew.pipelines.plan import SourcePlan, ViewPlan
+
+ORDERED = ("first", "last", "list")
+
+
+def without(events: pa.Table, dropped: Sequence[np.ndarray]) -> pa.Table:  # type: ignore[type-arg]
+    """Return the rows whose position is not among the dropped ones."""
+    if not dropped:
+        return events
+    return events.filter(pa.array(~np.isin(numbers(events["__position"]), np.concatenate(dropped))))
+
+
+def sorted_events(source: SourcePlan, events: pa.Table) -> pa.Table:
+    """Return a bucket's rows by (entity, ts, id, position)."""
+    ids = [ranks(events[f"__i{index}"]) for index in range(len(source.event_id))]
+    order = sorted_rows(numbers(events["__entity"]), [numbers(events["__ts"]), *ids, numbers(events["__position"])])
+    return events.combine_chunks().take(pa.array(order))
+
+
+def bucket_events(view: ViewPlan, source: SourcePlan, events: pa.Table | None, fields: Sequence[str]) -> Events:
+    """Return sorted rows as the kernels take them; `fields` are the columns of the view's lifts."""
+    if events is None:
+        none = np.zeros(0, np.int64)
+        columns = [empty_column(each.lift.type.kind == "string") for each in view.fields]
+        return Events(none, none, None, columns)
+    columns = [field_column(events[each]) for each in fields]
+    known = numbers(events["__known"]) if "__known" in events.column_names else None
+    tie = None
+    if not source.deduplicate and any(each.kind in ORDERED for each in view.fields):
+        tie = runs(events.select(["__entity", "__ts", *(f"__i{index}" for index in range(len(source.event_id)))]))
+    return Events(numbers(events["__entity"]), numbers(events["__ts"]), known, columns, tie)
+
+
+def empty_column(strings: bool) -> Column:
+    """Return a field's column over no events."""
+    return Column(np.zeros(0, np.int64), np.zeros(0, np.bool_), pa.array([], pa.string()) if strings else None)
+
+
+def field_column(column: pa.ChunkedArray) -> Column:
+    """Return a field's lifts; strings as codes."""
+    valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
+    if not pa.types.is_string(column.type):
+        return Column(numbers(column), valid)
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    return Column(numbers(pa.chunked_array([encoded.indices])), valid, encoded.dictionary)
+
+
+def runs(keys: pa.Table) -> Any:
+    """Return the number of each row's run of equal rows in a sorted table."""
+    new = np.zeros(keys.num_rows, np.bool_)
+    for each in keys.columns:
+        codes = each.combine_chunks().dictionary_encode()
+        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+        values = codes.indices.to_numpy()
+        new[1:] |= values[1:] != values[:-1]
+    return np.cumsum(new).astype(np.int64)

@@ -1,0 +1,153 @@
+"""The Beam job in DuckDB's SQL: what a group of views takes of each judged event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from unskew.pipelines.backends.sql import DUCKDB, render
+from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan, ViewPlan
+
+NEVER = 2**63 - 1
+AsOf = Literal["event_time", "arrival", "position"]
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An upload that went live: what it holds (``arrival < cut``, ``ts < batch_end``), and from when on.
+
+    Parameters
+    ----------
+    cut, batch_end
+        Instants, ms.
+    instant
+        When reads began to see it: ms, or a position where knowledge is counted in positions.
+    source
+        Whose events it holds; of every source where empty.
+    """
+
+    cut: int
+    batch_end: int
+    instant: int
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker knows.
+
+    Parameters
+    ----------
+    as_of
+        ``event_time``: an event counts wherever it is in a window; else only from when serving could have
+        known it: an instant (``arrival``), or a number of the log's order (``position``).
+    lag
+        From arrival to servable, ms.
+    flips
+        Uploads, by which late events became known.
+    sequence
+        Column of the position; empty for the order of the input.
+    ends
+        Of an upload: (cut, batch_end) of each source, ms; it holds ``arrival < cut`` and ``ts < batch_end``.
+    shuffle
+        Folder for what is too large to shuffle by value.
+    partitions
+        Number of buckets for each group.
+    spine
+        Arrow file of the spine as given, `ROWS_PER_BLOCK` rows in a batch.
+    format
+        Of the training set's parts: ``parquet`` or ``arrow``.
+    """
+
+    plan: SetPlan
+    output: str
+    as_of: AsOf = "event_time"
+    lag: int = 0
+    flips: tuple[Flip, ...] = ()
+    sequence: str = ""
+    ends: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    shuffle: str = ""
+    partitions: int = 8
+    spine: str = ""
+    format: Literal["parquet", "arrow"] = "arrow"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Views of one source with the same keys: they share their events and the rows of the spine."""
+
+    name: str
+    source: SourcePlan
+    keys: tuple[ColumnPlan, ...]
+    views: tuple[ViewPlan, ...]
+
+    @cached_property
+    def lifts(self) -> tuple[str, ...]:
+        """The SQL of all state fields' lifts, each once; columns ``__f0``, ``__f1`` ..."""
+        return tuple(dict.fromkeys(render(each.lift, DUCKDB) for view in self.views for each in view.fields))
+
+    def fields(self, view: ViewPlan) -> list[str]:
+        """Return the columns of a view's lifts, in the order of its fields."""
+        return [f"__f{self.lifts.index(render(each.lift, DUCKDB))}" for each in view.fields]
+
+    def key_columns(self) -> list[str]:
+        """Return the quoted key columns."""
+        return [DUCKDB.identifier(each.name) for each in self.keys]
+
+    def present(self) -> str:
+        """Return whether no key is null."""
+        return " AND ".join(f"{key} IS NOT NULL" for key in self.key_columns())
+
+
+def groups_of(plan: SetPlan) -> tuple[Group, ...]:
+    """Return the groups of a set, each named by its first view."""
+    found: dict[tuple[str, tuple[ColumnPlan, ...]], list[ViewPlan]] = {}
+    for view in plan.views:
+        found.setdefault((view.source, view.keys), []).append(view)
+    return tuple(
+        Group(views[0].name, plan.source(source), keys, tuple(views)) for (source, keys), views in found.items()
+    )
+
+
+def known_sql(job: Job, source: SourcePlan) -> str:
+    """Return the instant or position from which on an event counts."""
+    flips = [
+        f"CASE WHEN __arrival < {each.cut} AND __ts < {each.batch_end} THEN {each.instant} END"
+        for each in job.flips
+        if each.source in ("", source.name)
+    ]
+    first = f"coalesce(least({', '.join(flips)}), {NEVER})" if flips else str(NEVER)
+    at_once = f"__arrival + {job.lag}" if job.as_of == "arrival" else "__sequence"
+    return f"CAST(CASE WHEN __late THEN {first} ELSE {at_once} END AS BIGINT)"
+
+
+def taken_sql(groups: Sequence[Group]) -> str:
+    """Return whether some view finds no null in its key."""
+    return " OR ".join(f"({each.present()})" for each in groups)
+
+
+def identity_sql(source: SourcePlan, groups: Sequence[Group], partitions: int) -> str:
+    """Return each sound row's identity and what decides between its copies."""
+    names = [DUCKDB.identifier(each) for each in (*source.event_id, source.event_time)]
+    columns = ", ".join(f"{name} AS __id{index}" for index, name in enumerate(names))
+    return (
+        f"SELECT {columns}, __arrival, __position, __late, {taken_sql(groups)} AS __taken, "
+        f"hash({', '.join(names)}) % {partitions} AS __part FROM judged WHERE __reason IS NULL"
+    )
+
+
+def projection_sql(job: Job, group: Group) -> str:
+    """Return a group's rows: keys, instants, ids, knowledge, and the lifts of all state fields."""
+    keys = group.key_columns()
+    columns = [f"{key} AS __k{index}" for index, key in enumerate(keys)]
+    ids = [f"{DUCKDB.identifier(each)} AS __i{index}" for index, each in enumerate(group.source.event_id)]
+    known = [] if job.as_of == "event_time" else [f"{known_sql(job, group.source)} AS __known"]
+    lifts = [f"{each} AS __f{index}" for index, each in enumerate(group.lifts)]
+    ts = DUCKDB.identifier(group.source.event_time)
+    return (
+        f"SELECT {', '.join([*columns, '__ts', '__position', *ids, *known, *lifts])}, "
+        f"hash({', '.join(keys)}) % {job.partitions} AS __part "
+        f"FROM (SELECT *, {ts} AS __ts FROM judged) WHERE __reason IS NULL AND {group.present()}"
+    )
