@@ -49,7 +49,9 @@ def run(rows: int) -> list[dict[str, object]]:
     """
     compiled = plan(fraud_handbook)
     events = pq.read_table(DATA).slice(0, rows)
-    asked = events.select(["CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"]).slice(max(events.num_rows - READS, 0)).to_pylist()
+    asked = (
+        events.select(["CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT"]).slice(max(events.num_rows - READS, 0)).to_pylist()
+    )
     with tempfile.TemporaryDirectory() as folder:
         manifest = upload(compiled, events, output=Path(folder) / "upload")
         end = manifest["sources"]["handbook_transactions"]["batch_end"]

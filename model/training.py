@@ -22,6 +22,7 @@ from unskew.pipelines.errors import InputError
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
+from unskew.pipelines.timegrid import parse_duration
 
 HELD_OUT = 0.2  # share of the rows, the last by time, that only judge the model
 CHECKED_ROWS = 4096  # real rows on which ONNX is compared with torch
@@ -55,6 +56,7 @@ def train(
     label: str,
     output: str | Path,
     time: str = "t",
+    label_delay: str | None = None,
     settings: Settings | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Trained:
@@ -68,6 +70,9 @@ def train(
         Definitions, or their plan: they say which columns are features.
     label, time
         Columns: booleans or 0 and 1; timestamps or int64 ms.
+    label_delay
+        How long a label takes to be known: rows so soon before the first of the judged ones teach nothing, for in
+        service their labels would not be there yet.
     output
         New folder.
     settings
@@ -96,6 +101,12 @@ def train(
     cut = len(order) - int(len(order) * HELD_OUT)
     learned, judged = order[:cut], order[cut:]
     check_both_classes(truth[judged])
+    if label_delay is not None:
+        known = instants[learned] + parse_duration(label_delay) <= instants[judged[0]]
+        if not known.any():
+            message = f"label delay `{label_delay}` leaves no row to learn from; use more days or a shorter delay"
+            raise InputError(message)
+        learned = learned[known]
     fitted = fit(features[learned], truth[learned], instants[learned], chosen, progress)
     auc, precision = ranking(truth[judged], scores(fitted.network, features[judged]))
     metrics = {
@@ -105,7 +116,7 @@ def train(
     description = {
         "set_name": plan.name, "fingerprint": plan.fingerprint, "fingerprints": fingerprints_of(plan, inputs),
         "inputs": inputs, "label": label, "settings": asdict(chosen), "metrics": metrics,
-        "rows": cut, "frauds": int(truth[learned].sum()),
+        "rows": len(learned), "frauds": int(truth[learned].sum()),
         "first": int(instants[learned[0]]), "last": int(instants[learned[-1]]),
     }  # fmt: skip
 

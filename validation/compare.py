@@ -45,3 +45,13 @@ def same_lists(a: pa.ListArray, b: pa.ListArray) -> Bools:
     starts = ends - np.maximum(lengths[0][found], 0)
     found[found] = wrong[ends] == wrong[starts]
     return found
+
+
+def python_values(cells: pa.ChunkedArray) -> list[object]:
+    """Return cells as the oracle gives them: instants as ms."""
+    if pa.types.is_timestamp(cells.type):
+        cells = cells.cast(pa.int64())
+    if pa.types.is_list(cells.type) and pa.types.is_timestamp(cells.type.value_type):
+        cells = cells.cast(pa.list_(pa.int64()))
+    found: list[object] = cells.to_pylist()
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def read_logs(plan: SetPlan, events: Any) -> dict[str, Log]:
     number = np.empty(len(order), np.int64)
     number[order] = np.arange(len(order))
     return {each.source.name: numbered(each, number[owner == index]) for index, each in enumerate(logs)}
+
+
+def logs_of(plan: SetPlan, events: Mapping[str, pa.Table]) -> dict[str, Log]:
+    """Return the logs of events that are numbered already, each source's in a table with `_seq`."""
+    return {
+        each.name: numbered(judged_log(each, events[each.name]), events[each.name][SEQUENCE].to_numpy())
+        for each in plan.sources
+    }
 
 
 def judged_log(source: SourcePlan, events: Any) -> Log:

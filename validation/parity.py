@@ -16,28 +16,31 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from unskew.backfill.training import backfill
-from unskew.backfill.upload import batch_end
-from unskew.pipelines.backends.beam_sql import Flip as KnownFlip
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
-from unskew.validation.compare import Bools, same_cells
+from unskew.validation.backfills import backfills
+from unskew.validation.compare import Bools, python_values, same_cells
 from unskew.validation.explain import SIDES, Side, Truth, inputs_of, same_value
-from unskew.validation.log import SEQUENCE, Log, read_logs
+from unskew.validation.log import Log, read_logs
 from unskew.validation.probes import Flip, choose_probes, plan_uploads
 from unskew.validation.served import Progress, Served, replay, run_engines
+from unskew.validation.shrink import Cell, Shrunk, shrink
 
 PROBES = 10_000
 
 
 @dataclass(frozen=True)
 class Defect:
-    """A cell that arrival does not explain; `side` is what was wrong: ``served``, ``as_known`` or ``ideal``."""
+    """A cell that arrival does not explain; `side` is what was wrong: ``served``, ``as_known`` or ``ideal``.
+
+    `row` is the number of its probe.
+    """
 
     feature: str
     cause: str
     side: Side
+    row: int
     probe: dict[str, Any]
     given: Any
     expected: Any
@@ -65,6 +68,8 @@ class Report:
         Writes that the store's guard refused.
     defects
         Some of the cells that arrival does not explain: at most `MOST_DEFECTS` of each feature.
+    shrunk
+        One that no rule explains, with the fewest events that were found to show it.
     """
 
     plan: SetPlan
@@ -73,6 +78,7 @@ class Report:
     rejected: int
     features: dict[str, FeatureParity]
     defects: list[Defect]
+    shrunk: Shrunk | None = None
 
     @property
     def causes(self) -> Counter[str]:
@@ -145,29 +151,12 @@ def parity(
     progress("backfill")
     values = backfills(plan, logs, flips, asked)
     progress("compare")
-    return compare(plan, logs, flips, asked, served, values)
-
-
-def backfills(
-    plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], probes: pa.Table
-) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Return features over all events, over those known at each probe, and over those known had none been in flight."""
-    events = {name: each.table for name, each in logs.items()}
-    known = [
-        KnownFlip(each.cut, batch_end(log.source, each.cut), each.position, name)
-        for name, log in logs.items()
-        for each in flips
-    ]
-    ideal = backfill(plan, events, probes)
-    as_known = backfill(plan, events, probes, as_of="position", sequence=SEQUENCE, flips=known)
-    at_once = {
-        name: each.table.set_column(
-            each.table.column_names.index(SEQUENCE), SEQUENCE, pa.array(np.zeros(each.table.num_rows, np.int64))
-        )
-        for name, each in logs.items()
-    }
-    punctual = backfill(plan, at_once, probes, as_of="position", sequence=SEQUENCE, flips=known)
-    return ideal, as_known, punctual
+    report = compare(plan, logs, flips, asked, served, values)
+    unknown = next((each for each in report.defects if each.cause == "engine"), None)
+    if unknown is not None:
+        cell = Cell(unknown.feature, unknown.side, asked.slice(unknown.row, 1))
+        report.shrunk = shrink(plan, logs, flips, cell, progress)
+    return report
 
 
 MOST_DEFECTS = 3
@@ -233,7 +222,9 @@ class Comparison:
                     given, wanted = cells[side][place], truth.value(place, side, name)
                     if not same_value(given, wanted):
                         cause = self.cause(truth, place, side, name, given)
-                        self.found[name][int(self.rows[place])] = Defect(name, cause, side, {}, given, wanted)
+                        self.found[name][int(self.rows[place])] = Defect(
+                            name, cause, side, int(self.rows[place]), {}, given, wanted
+                        )
                         break
 
     def cause(self, truth: Truth, place: int, side: Side, name: str, given: Any) -> str:
@@ -270,13 +261,3 @@ def tally(causes: Counter[str], cause: str, rows: Bools) -> None:
     """Count the rows under a cause, if there are any."""
     if rows.any():
         causes[cause] += int(rows.sum())
-
-
-def python_values(cells: pa.ChunkedArray) -> list[Any]:
-    """Return cells as the oracle gives them: instants as ms."""
-    if pa.types.is_timestamp(cells.type):
-        cells = cells.cast(pa.int64())
-    if pa.types.is_list(cells.type) and pa.types.is_timestamp(cells.type.value_type):
-        cells = cells.cast(pa.list_(pa.int64()))
-    found: list[Any] = cells.to_pylist()
-    return found

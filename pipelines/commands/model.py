@@ -48,6 +48,9 @@ def train(
     training_set: Annotated[Path | None, typer.Option(help="Folder that `unskew backfill` wrote.")] = None,
     label: Annotated[str, typer.Option(help="Column of the label: booleans, or 0 and 1.")] = "is_fraud",
     time: Annotated[str, typer.Option(help="Column of the instant.")] = "t",
+    label_delay: Annotated[
+        str | None, typer.Option(help="How long a label takes to be known, e.g. 7d: a gap before the judged rows.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="New folder for the model.")] = None,
     protocol: Annotated[
         Literal["handbook"] | None, typer.Option(help="Judge the network instead, by this protocol.")
@@ -65,7 +68,7 @@ def train(
     plan = load_plan(defs, name)
     from unskew.model.training import train as run  # noqa: PLC0415 - starts torch
 
-    trained = run(training_set, plan, label=label, time=time, output=output)
+    trained = run(training_set, plan, label=label, time=time, label_delay=label_delay, output=output)
     if as_json:
         print_json({"output": str(trained.folder), "metrics": trained.metrics, "ignored": trained.ignored})
         return

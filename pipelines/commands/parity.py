@@ -20,6 +20,8 @@ from unskew.pipelines.commands.options import (
 )
 from unskew.pipelines.errors import InputError
 
+CASE = "test_parity_case.py"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -48,6 +50,7 @@ def parity(
     from unskew.validation.adversarial import adversarial as make  # noqa: PLC0415 - starts the engines
     from unskew.validation.parity import parity as run  # noqa: PLC0415
     from unskew.validation.report import progress_line, summary  # noqa: PLC0415
+    from unskew.validation.shrink import pytest_case  # noqa: PLC0415
 
     given = make(plan, range(seed, seed + seeds)) if events is None else events_by_source(plan, events)
     with quiet_engines(), progress_line(shown=not as_json) as progress:
@@ -58,10 +61,14 @@ def parity(
         json.dumps(content, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     (output / "parity.txt").write_text(summary(report), encoding="utf-8")
+    if report.shrunk is not None:
+        (output / CASE).write_text(pytest_case(report.shrunk, defs.resolve(), plan.name), encoding="utf-8")
     if as_json:
         print_json(content)
     else:
         typer.echo(summary(report))
         typer.echo(f"the report is in {output}")
+        if report.shrunk is not None:
+            typer.echo(f"a cell that no rule explains is a test of its own: pytest {output / CASE}")
     if report.unexplained:
         raise typer.Exit(CHECK_FAILED)

@@ -155,7 +155,12 @@ def run_demo(scenario: Scenario, folder: Path, probes: int, progress: Progress =
             write_report(report, folder)
         with step("train"):
             trained = train(
-                folder / "training-set", plan, label="label", output=folder / "model", settings=Settings(members=3)
+                folder / "training-set",
+                plan,
+                label="label",
+                label_delay="7d",
+                output=folder / "model",
+                settings=Settings(members=3),
             )
         with step("score"):
             figures = score(scenario, store, logs, folder)

@@ -19,6 +19,7 @@ from unskew.model.scoring import Scorer
 from unskew.model.training import Trained, train
 from unskew.pipelines import plan
 from unskew.pipelines.errors import InputError, ModelError
+from unskew.pipelines.timegrid import DAY
 from unskew.validation.simulator import SimulationConfig, simulate
 
 QUICK = Settings(members=4, width=32, epochs=8)
@@ -63,6 +64,17 @@ def test_the_artefact_says_what_it_is(run: Run) -> None:
     # The last part, which judges the model, is later than all it has learned from.
     instants = np.sort(run.training_set["t"].cast(pa.int64()).to_numpy())
     assert (said.first, said.last) == (instants[0], instants[23_999])
+
+
+def test_labels_that_would_not_be_known_teach_nothing(run: Run, tmp_path: Path) -> None:
+    settings = replace(QUICK, epochs=1)
+    made = train(run.training_set, fraud, label="is_fraud", label_delay="7d", output=tmp_path / "m", settings=settings)
+    said = Scorer.load(made.folder).description
+    instants = np.sort(run.training_set["t"].cast(pa.int64()).to_numpy())
+    known = instants[instants + 7 * DAY <= instants[24_000]]
+    assert (said.rows, said.last) == (len(known), known[-1])
+    with pytest.raises(InputError, match="label delay `90d` leaves no row to learn from"):
+        train(run.training_set, fraud, label="is_fraud", label_delay="90d", output=tmp_path / "n", settings=settings)
 
 
 def test_scores_of_a_batch_and_of_single_rows_agree(run: Run) -> None:

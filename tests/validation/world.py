@@ -30,8 +30,9 @@ from unskew.pipelines import (
 from unskew.pipelines.backends.flink import FlinkJob, compile_source
 from unskew.pipelines.plan import SetPlan
 from unskew.validation.adversarial import adversarial
+from unskew.validation.backfills import backfills
 from unskew.validation.log import Log, read_logs
-from unskew.validation.parity import Report, backfills, compare
+from unskew.validation.parity import Report, compare
 from unskew.validation.probes import Flip, choose_probes, plan_uploads
 from unskew.validation.served import Served, replay, run_engines, stream_folder, upload_folder
 
