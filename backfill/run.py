@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 
 from apache_beam import Pipeline
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from unskew.pipelines.errors import EngineError, InputError, UnskewError, nearest
@@ -92,6 +94,21 @@ def scratch_beside(target: Path | None) -> Iterator[Path]:
     except OSError as error:
         message = f"output cannot be written: `{error}`; nothing was left; free some room or name another place"
         raise EngineError(message) from error
+
+
+@contextmanager
+def spilling(options: Sequence[str], scratch: Path) -> Iterator[str]:
+    """Give the folder of what is too large to shuffle by value: in Beam's ``--temp_location``, else in the scratch."""
+    place = beam_options(options).get_all_options()["temp_location"]
+    if place is None:
+        yield str(scratch)
+        return
+    folder = FileSystems.join(place, f"unskew-{uuid.uuid4().hex}")
+    FileSystems.mkdirs(folder)
+    try:
+        yield folder
+    finally:
+        FileSystems.delete([folder])
 
 
 def buckets(rows: int) -> int:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from unskew.backfill.blocks import training_block
 from unskew.backfill.events import as_table, encoded, open_events, parquet_files, staged, write_arrow
-from unskew.backfill.run import buckets, running, scratch_beside
+from unskew.backfill.run import buckets, running, scratch_beside, spilling
 from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_part
 from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
@@ -125,7 +125,7 @@ def backfill(
     table = read_spine(plan, spine, t)
     pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
     read = sum(each.rows() for each in pieces)
-    with scratch_beside(target) as scratch:
+    with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
         folder = scratch / "training-set"
         folder.mkdir()
         job = Job(
@@ -135,7 +135,7 @@ def backfill(
             parse_duration(lag) if lag else 0,
             tuple(flips),
             sequence,
-            shuffle=str(scratch),
+            shuffle=shuffle,
             partitions=buckets(read + table.num_rows),
             spine=write_arrow(table, scratch / "spine.arrow", ROWS_PER_BLOCK),
             format="arrow" if target is None else "parquet",

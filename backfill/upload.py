@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unskew.backfill.events import Piece, judge, open_events, staged
-from unskew.backfill.run import buckets, running, scratch_beside
+from unskew.backfill.run import buckets, running, scratch_beside, spilling
 from unskew.backfill.training import checked_account, events_of, new_output
 from unskew.pipelines.backends.beam_sql import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
@@ -63,13 +63,13 @@ def upload(
     pieces = {each.name: open_events(each, events_of(plan, events, each.name)) for each in plan.sources}
     cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
     ends = {each.name: (cuts[each.name], batch_end(each, cuts[each.name])) for each in plan.sources}
-    with scratch_beside(target) as scratch:
+    with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
         folder = scratch / "upload"
         for view in plan.views:
             (folder / view.name).mkdir(parents=True)
         read = [each for own in pieces.values() for each in own]
         rows = sum(each.rows() for each in read)
-        job = Job(plan, str(folder), ends=ends, shuffle=str(scratch), partitions=buckets(rows))
+        job = Job(plan, str(folder), ends=ends, shuffle=shuffle, partitions=buckets(rows))
         with running(options) as pipeline:
             expand_upload(pipeline, job, staged(read, scratch))
         account = checked_account(folder, rows)

@@ -13,6 +13,7 @@ import pytest
 
 from unskew.backfill.training import backfill
 from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count
+from unskew.pipelines.backends import beam_shuffle
 from unskew.pipelines.errors import InputError
 
 SCHEMA = {"id": Int64, "ts": Timestamp, "card": Int64, "amount": Decimal(12, 2), "shop": String}
@@ -148,3 +149,19 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     path.write_text("no")
     with pytest.raises(InputError, match="is no readable Parquet file"):
         backfill(SET, path, SPINE)
+
+
+def test_large_buffers_go_to_the_temp_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def write_file(table: pa.Table, path: str) -> None:
+        written.append(path)
+        sound(table, path)
+
+    sound = beam_shuffle.write_file
+    monkeypatch.setattr(beam_shuffle, "write_file", write_file)
+    monkeypatch.setattr(beam_shuffle, "SPILL", 0)
+    found = backfill(SET, EVENTS, SPINE, options=[f"--temp_location={tmp_path / 'spills'}"])
+    assert found.equals(backfill(SET, EVENTS, SPINE))
+    assert [each for each in written if each.startswith(str(tmp_path / "spills"))]
+    assert list((tmp_path / "spills").iterdir()) == []

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.conformance.cases import EVERYTHING
 from tests.strategies import World, worlds
 from unskew.backfill.training import backfill
+from unskew.backfill.upload import upload
 from unskew.feature_defs.fraud import fraud
 from unskew.pipelines import plan
 from unskew.pipelines.backends import oracle
@@ -104,3 +106,17 @@ def test_runners_agree(option: str, simulated: tuple[dict[str, pa.Table], pa.Tab
     found = backfill(fraud, events, spine, options=[option, "--direct_num_workers=2"])
     assert found.num_rows == spine.num_rows
     assert found.equals(backfill(fraud, events, spine))
+
+
+def test_uploads_of_runners_agree(simulated: tuple[dict[str, pa.Table], pa.Table], tmp_path: Path) -> None:
+    events, _ = simulated
+    modes = ("in_memory", "multi_threading", "multi_processing")
+    for mode in modes:
+        options = [f"--direct_running_mode={mode}", "--direct_num_workers=2"]
+        upload(fraud, events, output=tmp_path / mode, options=options)
+    first, *others = (
+        {each.relative_to(tmp_path / mode): each.read_bytes() for each in (tmp_path / mode).rglob("*.*")}
+        for mode in modes
+    )
+    assert len(first) > len(fraud.views)
+    assert all(each == first for each in others)
