@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unskew.pipelines.aggregates import StateField
+from unskew.pipelines.aggregates import COUNT_ROWS, StateField
 from unskew.pipelines.backends.flink_identity import MIX_3, mixed_sql
 from unskew.pipelines.backends.flink_ordered import ordered_sql
 from unskew.pipelines.backends.flink_pieces import listed, long, quoted, sql_type, uri, with_options
@@ -104,7 +104,7 @@ def running(rows: str, columns: Sequence[str], group: Sequence[str]) -> str:
 def tiles(view: ViewPlan, source: SourcePlan) -> Stream:
     """Return the tile aggregation: one row for each accepted event of the view."""
     fields = [(index, each) for index, each in enumerate(view.fields) if each.kind not in ("list", "multiset")]
-    lifts = [f"{lifted(each, source)} AS f{index}" for index, each in fields if not counts_rows(each)]
+    lifts = [f"{lifted(each, source)} AS f{index}" for index, each in fields if each != COUNT_ROWS]
     rows = placed(view, source, [f"{never_null(mixed_sql('_identity', MIX_3))} AS _hash", *lifts, "PROCTIME() AS _now"])
     group = [quoted(name) for name, _ in key_columns(view)]
     states = [f"{combined(f'f{index}', each)} AS f{index}" for index, each in fields]
@@ -125,13 +125,8 @@ COMBINE = {"add": "SUM", "min": "MIN", "max": "MAX", "first": "MIN", "last": "MA
 
 
 def combined(column: str, field: StateField) -> str:
-    """Return the running state of a field."""
-    return "COUNT(*) OVER w" if counts_rows(field) else f"{COMBINE[field.kind]}({column}) OVER w"
-
-
-def counts_rows(field: StateField) -> bool:
-    """Return whether a field is the number of rows, which each tile has anyway."""
-    return field.kind == "add" and field.lift.op == "literal" and field.lift.value == 1
+    """Return the running state of a field; the number of rows each tile has anyway."""
+    return "COUNT(*) OVER w" if field == COUNT_ROWS else f"{COMBINE[field.kind]}({column}) OVER w"
 
 
 def lifted(field: StateField, source: SourcePlan) -> str:

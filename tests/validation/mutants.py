@@ -12,7 +12,7 @@ from unskew.backfill import bucket, bucket_rows, order
 from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
 from unskew.online.store import SqliteStore
-from unskew.pipelines.aggregates import StateField, Values
+from unskew.pipelines.aggregates import COUNT_ROWS, StateField, Values
 from unskew.pipelines.backends import beam, beam_sql, flink_lines, flink_ordered, flink_streams, sql
 from unskew.pipelines.backends.sql import DUCKDB, FLINK, Dialect
 from unskew.pipelines.nodes import Node
@@ -111,7 +111,7 @@ def float_sums(patch: MonkeyPatch) -> None:
     sound = flink_streams.combined
 
     def combined(column: str, field: StateField) -> str:
-        if field.kind != "add" or flink_streams.counts_rows(field):
+        if field.kind != "add" or field == COUNT_ROWS:
             return sound(column, field)
         return f"CAST(SUM(CAST({column} AS DOUBLE) / 100) OVER w * 100 AS BIGINT)"
 
