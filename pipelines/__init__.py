@@ -3,7 +3,9 @@
 from unskew.pipelines.expr import (
     coalesce,
     col,
+    correlation,
     count,
+    covariance,
     day_of_week,
     feature,
     hour_of_day,
@@ -18,6 +20,6 @@ from unskew.pipelines.types import Bool, Decimal, Float, Int32, Int64, String, T
 
 __all__ = [
     "Bool", "Decimal", "Entity", "EventSource", "FeatureSet", "FeatureView", "Float", "Int32", "Int64", "String",
-    "Timestamp", "coalesce", "col", "count", "day_of_week", "feature", "hour_of_day", "if_else", "log1p", "plan",
+    "Timestamp", "coalesce", "col", "correlation", "count", "covariance", "day_of_week", "feature", "hour_of_day", "if_else", "log1p", "plan",
     "ratio", "request",
 ]  # fmt: skip

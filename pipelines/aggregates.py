@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unskew.pipelines.errors import DefinitionError
+from unskew.pipelines.moments import halves, numerator, product
 from unskew.pipelines.nodes import Node, as_number, literal, masked, present
 from unskew.pipelines.types import SUM_LIMIT, Int64
 
@@ -197,6 +198,34 @@ def ratio_fields(lift: Lift) -> tuple[StateField, ...]:
     return (add(lift.where, present(bottom, top)), add(lift.where, present(top, bottom)))
 
 
+def variance_fields(lift: Lift) -> tuple[StateField, ...]:
+    """Lift the value, 1 where it is not null, and the products of its halves."""
+    value = number(lift.inputs[0])
+    summed, counted = mean_fields(lift)
+    high, low = halves(value)
+    squares = (product(high, high), product(high, low), product(low, low))
+    return (summed, counted, *(add(lift.where, each) for each in squares))
+
+
+def covariance_fields(lift: Lift) -> tuple[StateField, ...]:
+    """Lift both sides where neither is null, 1 there, and the products of their halves."""
+    left, right = (number(each) for each in lift.inputs)
+    (a, b), (c, d) = halves(left), halves(right)
+    products = (product(a, c), product(a, d), product(b, c), product(b, d))
+    counted = add(lift.where, present(left, present(right, literal(1))))
+    return (*ratio_fields(lift), counted, *(add(lift.where, each) for each in products))
+
+
+def correlation_fields(lift: Lift) -> tuple[StateField, ...]:
+    """Lift what the covariance needs, and the products of each side's own halves where neither is null."""
+    left, right = (number(each) for each in lift.inputs)
+    own = []
+    for side, other in ((left, right), (right, left)):
+        a, b = halves(side)
+        own += [add(lift.where, present(other, product(*pair))) for pair in ((a, a), (a, b), (b, b))]
+    return (*covariance_fields(lift), *own)
+
+
 def integer_result(_: Sequence[Node]) -> FeatureType:
     """Type of counts and of milliseconds."""
     return FeatureType("int")
@@ -249,6 +278,47 @@ def finish_mean(states: Sequence[Values], context: Finish) -> Values:
     return quotient(total, (n.data.astype(np.int64) * context.units[0]).astype(np.float64))
 
 
+def finish_variance(states: Sequence[Values], context: Finish) -> Values:
+    """Return ``f64(n * sum(xx) - sum(x)**2) / (f64(n) * f64(n)) / (f64(units) * f64(units))``, of the population."""
+    x, n, *parts = (each.data.astype(np.int64) for each in states)
+    return moment(numerator(n, x, x, parts), n, context.units[0], context.units[0])
+
+
+def finish_stddev(states: Sequence[Values], context: Finish) -> Values:
+    """Return the square root of the variance."""
+    found = finish_variance(states, context)
+    return Values(root(found.data), found.valid)
+
+
+def finish_covariance(states: Sequence[Values], context: Finish) -> Values:
+    """Return ``f64(n * sum(xy) - sum(x) * sum(y)) / (f64(n) * f64(n)) / (f64(u) * f64(v))``, of the population."""
+    x, y, n, *parts = (each.data.astype(np.int64) for each in states)
+    return moment(numerator(n, x, y, parts), n, *context.units)
+
+
+def finish_correlation(states: Sequence[Values], _: Finish) -> Values:
+    """Return ``f64(Nxy) / (sqrt(f64(Nxx)) * sqrt(f64(Nyy)))`` of the numerators; null where a side does not vary."""
+    x, y, n, *parts = (each.data.astype(np.int64) for each in states)
+    both, own, other = parts[:4], parts[4:7], parts[7:]
+    spread = root(numerator(n, x, x, own)) * root(numerator(n, y, y, other))
+    valid = spread != 0
+    return Values(numerator(n, x, y, both) / np.where(valid, spread, 1.0), valid)
+
+
+def root(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    """Return square roots; NaN for a negative number, which sums of the same events cannot give."""
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.float64] = np.sqrt(values.astype(np.float64))
+    return found
+
+
+def moment(top: NDArray[np.float64], n: NDArray[np.int64], left: int, right: int) -> Values:
+    """Return a second moment in the inputs' units; null for n = 0."""
+    valid = n > 0
+    rows = np.where(valid, n, 1).astype(np.float64)
+    return Values(top / (rows * rows) / (np.float64(left) * np.float64(right)), valid)
+
+
 def finish_ratio(states: Sequence[Values], context: Finish) -> Values:
     """Return ``(float64(top) / float64(units)) / (float64(bottom) / float64(units))``."""
     top, bottom = (
@@ -269,6 +339,17 @@ AGGREGATES: dict[str, Aggregate] = {
     "sum": Aggregate("f64(sum) / f64(units); int64 for integers", 1, sum_fields, numeric_result, finish_value, 0),
     "mean": Aggregate("f64(sum) / f64(n * units)", 1, mean_fields, float_result, finish_mean),
     "ratio": Aggregate("(f64(a) / f64(u)) / (f64(b) / f64(v))", 2, ratio_fields, float_result, finish_ratio),
+    "variance": Aggregate(
+        "f64(n*sum(xx) - sum(x)^2) / f64(n)^2 / f64(units)^2", 1, variance_fields, float_result, finish_variance
+    ),
+    "stddev": Aggregate("sqrt(variance)", 1, variance_fields, float_result, finish_stddev),
+    "covariance": Aggregate(
+        "f64(n*sum(xy) - sum(x)*sum(y)) / f64(n)^2 / (f64(u) * f64(v))", 2,
+        covariance_fields, float_result, finish_covariance,
+    ),
+    "correlation": Aggregate(
+        "f64(Nxy) / (sqrt(f64(Nxx)) * sqrt(f64(Nyy)))", 2, correlation_fields, float_result, finish_correlation
+    ),
     "min": Aggregate("f64(min) / f64(units)", 1, extreme_fields("min"), numeric_result, finish_value),
     "max": Aggregate("f64(max) / f64(units)", 1, extreme_fields("max"), numeric_result, finish_value),
     "first": Aggregate("value of the smallest (ts, id)", 1, value_fields("first"), same_result, finish_value),

@@ -272,6 +272,16 @@ def ratio(numerator: Expr, denominator: Expr) -> Aggregation:
     return make_aggregation("ratio", numerator, denominator)
 
 
+def covariance(left: Expr, right: Expr) -> Aggregation:
+    """Covariance of the population of the rows where both sides are not null."""
+    return make_aggregation("covariance", left, right)
+
+
+def correlation(left: Expr, right: Expr) -> Aggregation:
+    """Pearson's correlation over the rows where both sides are not null; null where a side does not vary."""
+    return make_aggregation("correlation", left, right)
+
+
 def coalesce(*values: Operand) -> Expr:
     """Return the first value that is not null."""
     return call("coalesce", *values)

@@ -323,6 +323,39 @@ def ratio(sample: Sample) -> Value:
     return top / bottom if bottom else None
 
 
+def spread(left: Sequence[Any], right: Sequence[Any]) -> int:
+    """Return ``n * sum(xy) - sum(x) * sum(y)``."""
+    products = sum(int(x) * int(y) for x, y in zip(left, right, strict=True))
+    return len(left) * products - int(sum(left)) * int(sum(right))
+
+
+def variance(sample: Sample) -> float | None:
+    """Return ``f64(n * sum(xx) - sum(x)**2) / (f64(n) * f64(n)) / (f64(units) * f64(units))``."""
+    values, units = sample.fields[0], float(sample.units[0])
+    n = float(len(values))
+    return float(spread(values, values)) / (n * n) / (units * units) if values else None
+
+
+def stddev(sample: Sample) -> Value:
+    """Return the square root of the variance."""
+    found = variance(sample)
+    return None if found is None else math.sqrt(found)
+
+
+def covariance(sample: Sample) -> Value:
+    """Return ``f64(n * sum(xy) - sum(x) * sum(y)) / (f64(n) * f64(n)) / (f64(u) * f64(v))``."""
+    left, right = sample.fields[:2]
+    n, units = float(len(left)), float(sample.units[0]) * float(sample.units[1])
+    return float(spread(left, right)) / (n * n) / units if left else None
+
+
+def correlation(sample: Sample) -> Value:
+    """Return ``f64(Nxy) / (sqrt(f64(Nxx)) * sqrt(f64(Nyy)))``; null where a side does not vary."""
+    left, right = sample.fields[:2]
+    below = math.sqrt(float(spread(left, left))) * math.sqrt(float(spread(right, right)))
+    return float(spread(left, right)) / below if below else None
+
+
 def newest(sample: Sample, k: int) -> Result:
     """Return at most k values, newest first; null where there is none."""
     return [sample.number(each) for each in reversed(sample.fields[0][-k:])] or None
@@ -343,6 +376,10 @@ FORMULAS: dict[str, Callable[..., Result]] = {
     "sum": lambda sample: sample.number(total(sample.fields[0])),
     "mean": mean,
     "ratio": ratio,
+    "variance": variance,
+    "stddev": stddev,
+    "covariance": covariance,
+    "correlation": correlation,
     "min": one_of(min),
     "max": one_of(max),
     "first": one_of(lambda values: values[0]),

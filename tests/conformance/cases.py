@@ -14,7 +14,9 @@ from unskew.pipelines import (
     Timestamp,
     coalesce,
     col,
+    correlation,
     count,
+    covariance,
     day_of_week,
     feature,
     hour_of_day,
@@ -54,6 +56,8 @@ def every_aggregate(*windows: str, hop: str | None = None, delay: str | None = N
         each |= {"since_first": column.time_since_first()}
         if name in NUMBERS:
             each |= {"sum": column.sum(), "mean": column.mean(), "ratio": ratio(column, col("i"))}
+            each |= {"variance": column.variance(), "stddev": column.stddev()}
+            each |= {"covariance": covariance(column, col("i")), "correlation": correlation(col("i"), column)}
         if name != "s":
             each |= {"min": column.min(), "max": column.max()}
         found |= {f"{name}_{key}": value.over(*windows, hop=hop, delay=delay) for key, value in each.items()}

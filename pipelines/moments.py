@@ -1,0 +1,140 @@
+"""Exact second moments: products split so that their sums fit int64, and the numerators of variance and covariance.
+
+A number ``x = a * 2**20 + b`` is split by truncation, `a` and `b` with the sign of `x`; as ``|x| <= 2**40``, no product
+of parts passes 2**40. The numerator ``n * sum(xy) - sum(x) * sum(y)`` is an exact integer of up to 128 bits (more is
+computed with Python's integers), rounded once to float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unskew.pipelines.nodes import Node, literal, with_range
+from unskew.pipelines.types import Bool, Int64
+
+BITS = 20
+HALF = 1 << BITS
+SAFE = 2.0**126  # of the terms' estimated size: below it two words hold them
+
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]
+Wide = tuple[Ints, Words]  # (n,) high and low words of signed 128-bit numbers
+
+
+def halves(node: Node) -> tuple[Node, Node]:
+    """Return `a` and `b` of ``x = a * 2**20 + b``, both truncated toward zero, null for null."""
+    bounds = node.type.bounds
+    largest = max(abs(each) for each in bounds)
+    x = replace(node, type=with_range(replace(node.type, kind="int", units=1), *bounds))
+    minus = Node("sub", with_range(Int64, -largest, largest), (literal(0), x))
+    return tuple(
+        Node(
+            "if_else",
+            with_range(Int64, -limit, limit),
+            (
+                Node("lt", Bool, (x, literal(0))),
+                Node("sub", with_range(Int64, -limit, limit), (literal(0), part(op, minus, limit))),
+                part(op, x, limit),
+            ),
+        )
+        for op, limit in (("floordiv", largest >> BITS), ("mod", min(largest, HALF - 1)))
+    )  # type: ignore[return-value]
+
+
+def part(op: str, node: Node, limit: int) -> Node:
+    """Return the quotient or the remainder by 2**20 of a number that is not negative."""
+    return Node(op, with_range(Int64, -limit - 1, limit), (node, literal(HALF)))
+
+
+def product(left: Node, right: Node) -> Node:
+    """Return the product of two parts."""
+    limit = max(abs(each) for each in left.type.bounds) * max(abs(each) for each in right.type.bounds)
+    return Node("mul", with_range(Int64, -limit, limit), (left, right))
+
+
+def numerator(n: Ints, x: Ints, y: Ints, parts: Sequence[Ints]) -> NDArray[np.float64]:
+    """Return ``n * sum(xy) - sum(x) * sum(y)``, exact but for one rounding to float64.
+
+    Parameters
+    ----------
+    n, x, y
+        (r,) number of pairs, sum of x, sum of y.
+    parts
+        (r,) each: sums of the products of the high parts, of a high and a low one (one or two), of the low parts.
+    """
+    high, *middle, low = parts
+    sizes = [abs(each.astype(np.float64)) for each in (high, *middle, low, n, x, y)]
+    products = sizes[0] * 2.0 ** (2 * BITS) + sum(sizes[1 : len(middle) + 1]) * 2.0**BITS + sizes[len(middle) + 1]
+    weights = [1 << (2 * BITS), *[(2 if len(middle) == 1 else 1) << BITS for _ in middle], 1]
+    found = np.empty(len(n), np.float64)
+    fits = 2 * products * np.maximum(sizes[-3], 1) + sizes[-2] * sizes[-1] < SAFE
+    total = zero(int(fits.sum()))
+    for each, weight in zip(parts, weights, strict=True):
+        total = plus(total, times(each[fits], np.full(len(total[0]), weight, np.int64)))
+    moment = plus(scaled(total, n[fits]), negative(times(x[fits], y[fits])))
+    found[fits] = rounded(moment)
+    for row in np.flatnonzero(~fits).tolist():
+        exact = sum(int(each[row]) * weight for each, weight in zip(parts, weights, strict=True))
+        found[row] = float(int(n[row]) * exact - int(x[row]) * int(y[row]))
+    return found
+
+
+def zero(rows: int) -> Wide:
+    """Return zeros."""
+    return np.zeros(rows, np.int64), np.zeros(rows, np.uint64)
+
+
+def times(left: Ints, right: Ints) -> Wide:
+    """Multiply."""
+    a, b = left.view(np.uint64), right.view(np.uint64)
+    high, low = times_unsigned(a, b)
+    high = high - np.where(left < 0, b, np.uint64(0)) - np.where(right < 0, a, np.uint64(0))
+    return high.view(np.int64), low
+
+
+def times_unsigned(a: Words, b: Words) -> tuple[Words, Words]:
+    """Multiply words to their high and low words, by halves of 32 bits."""
+    shift, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
+    a1, a0, b1, b0 = a >> shift, a & mask, b >> shift, b & mask
+    middle = a1 * b0 + (a0 * b0 >> shift)
+    carried = a0 * b1 + (middle & mask)
+    return a1 * b1 + (middle >> shift) + (carried >> shift), a * b
+
+
+def scaled(wide: Wide, factor: Ints) -> Wide:
+    """Multiply by a number that is not negative, modulo 2**128."""
+    high, low = times_unsigned(wide[1], factor.view(np.uint64))
+    return (high + wide[0].view(np.uint64) * factor.view(np.uint64)).view(np.int64), low
+
+
+def plus(left: Wide, right: Wide) -> Wide:
+    """Add, modulo 2**128."""
+    low = left[1] + right[1]
+    carry = (low < left[1]).astype(np.int64)
+    return left[0] + right[0] + carry, low
+
+
+def negative(wide: Wide) -> Wide:
+    """Change the sign."""
+    return plus((~wide[0], ~wide[1]), (np.zeros(len(wide[0]), np.int64), np.ones(len(wide[0]), np.uint64)))
+
+
+def rounded(wide: Wide) -> NDArray[np.float64]:
+    """Return the nearest float64, ties to even."""
+    below = wide[0] < 0
+    opposite = negative(wide)
+    high = np.where(below, opposite[0], wide[0]).view(np.uint64)
+    low = np.where(below, opposite[1], wide[1])
+    exponent = np.frexp(high.astype(np.float64))[1]
+    bits = np.maximum(exponent - 1, 0).astype(np.uint64)
+    shift = np.where(high >> bits == 0, bits, exponent).astype(np.uint64)  # a conversion may round up to a power of 2
+    some = shift > 0
+    left = (np.uint64(64) - shift) & np.uint64(63)
+    top = np.where(some, high << left | low >> shift, low)
+    lost = some & (low << left != 0)  # what is cut off still decides a tie
+    size = np.ldexp((top | lost.astype(np.uint64)).astype(np.float64), shift.astype(np.int32))
+    return np.where(below, -size, size)
