@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.events import encoded
+from unskew.backfill.frames import plain
 from unskew.backfill.kernels import Ints, scatter, scatter_bits
 from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
@@ -107,7 +108,7 @@ def encode_request(plan: SetPlan, spine: pa.Table) -> pa.Table:
     """Return the request's columns encoded."""
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("spine", spine)
+        connection.register("spine", plain(spine.select([each.name for each in plan.request])))
         columns = []
         for each in plan.request:
             value, _ = encoded(each, spine.schema.field(each.name).type) or ("NULL", "")

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.backfill.frames import as_table, check_once, parquet_files, plain
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.encoding import FLOAT_NOISE
 from unskew.pipelines.errors import InputError, nearest
@@ -18,6 +19,7 @@ from unskew.pipelines.plan import ColumnPlan, SourcePlan
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
 ROWS_PER_BATCH = 1 << 19
+MAX_SCALE = 18  # digits after the point of a decimal that DuckDB computes with
 
 
 @dataclass(frozen=True)
@@ -82,39 +84,6 @@ def staged(pieces: Sequence[Piece], folder: Path) -> list[Piece]:
     return found
 
 
-def as_table(frame: object) -> pa.Table:
-    """Return an Arrow table, a pandas or a Polars frame as an Arrow table."""
-    if isinstance(frame, pa.Table):
-        return frame
-    if hasattr(frame, "to_arrow"):
-        return frame.to_arrow()
-    if hasattr(frame, "columns") and hasattr(frame, "dtypes"):
-        return pa.Table.from_pandas(frame, preserve_index=False)
-    message = f"events of type `{type(frame).__name__}` cannot be read; give a path, an Arrow table or a data frame"
-    raise InputError(message)
-
-
-def hidden(path: Path) -> bool:
-    """Return whether a file or a folder on its way begins with a dot or an underscore."""
-    return any(each.startswith((".", "_")) for each in path.parts)
-
-
-def parquet_files(path: Path) -> list[Path]:
-    """Return a file, or all Parquet files below a folder in the order of their names."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        message = f"path `{path}` does not exist; give a Parquet file or a folder of them"
-        raise InputError(message)
-    # hidden folders are what a killed run left, or one under way is writing
-    visible = (each for each in path.rglob("*.parquet") if not hidden(each.relative_to(path)))
-    found = sorted(visible)
-    if not found:
-        message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
-        raise InputError(message)
-    return found
-
-
 def open_events(source: SourcePlan, events: object) -> list[Piece]:
     """Cut the events of a source into pieces, after a check of its columns.
 
@@ -162,7 +131,8 @@ def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
 
 
 def check_columns(source: SourcePlan, schema: pa.Schema, where: str) -> None:
-    """Refuse a missing column and a physical type that never fits the declared one."""
+    """Refuse a missing or repeated column and a physical type that never fits the declared one."""
+    check_once(schema, [each.name for each in source.columns], where)
     for column in source.columns:
         if column.name not in schema.names:
             message = f"column `{column.name}` is missing in {where}; {nearest(column.name, schema.names)}"
@@ -197,37 +167,38 @@ def encoded(column: ColumnPlan, found: pa.DataType) -> tuple[str, str] | None:
         return f"CAST({name} AS HUGEINT)", "FALSE"
     if kind == "decimal":
         return encoded_decimal(name, units, found)
-    if kind == "float" and (whole or pa.types.is_floating(found)):
+    if kind == "float" and (whole or (pa.types.is_floating(found) and not pa.types.is_float16(found))):
         return encoded_float(f"CAST({name} AS DOUBLE)", column.type.quantum), "FALSE"
     return None
 
 
 def floored_millis(name: str, unit: str) -> str:
-    """Return milliseconds since the epoch, floored (also before 1970)."""
+    """Return milliseconds since the epoch of a count of units, floored (also before 1970)."""
     if unit in ("s", "ms"):
-        return f"CAST(epoch_ms({name}) AS HUGEINT)"
-    read, step = ("epoch_us", 1_000) if unit == "us" else ("epoch_ns", 1_000_000)
-    raw = f"{read}({name})"
-    return f"CAST({raw} // {step} - CASE WHEN {raw} % {step} < 0 THEN 1 ELSE 0 END AS HUGEINT)"
+        return f"CAST({name} AS HUGEINT) * {1_000 if unit == 's' else 1}"
+    step = 1_000 if unit == "us" else 1_000_000
+    return f"CAST({name} // {step} - CASE WHEN {name} % {step} < 0 THEN 1 ELSE 0 END AS HUGEINT)"
 
 
 def encoded_decimal(name: str, units: int, found: pa.DataType) -> tuple[str, str] | None:
     """Return a decimal times its units; one with a digit too many has a wrong type."""
     if pa.types.is_integer(found):
         return f"CAST({name} AS HUGEINT) * {units}", "FALSE"
-    if pa.types.is_decimal(found):
+    if pa.types.is_decimal128(found) and 0 <= found.scale <= MAX_SCALE:
         scale = 10**found.scale
-        raw = f"CAST({name} * CAST({scale} AS DECIMAL(38, 0)) AS HUGEINT)"
+        raw = f"TRY(CAST({name} * CAST({scale} AS DECIMAL(38, 0)) AS HUGEINT))"
+        known = f"CASE WHEN {raw} IS NOT NULL THEN %s WHEN {name} IS NOT NULL THEN {2**100} END"
         if scale <= units:
-            return f"{raw} * {units // scale}", "FALSE"
-        return f"{raw} // {scale // units}", f"({raw} % {scale // units} <> 0)"
-    if pa.types.is_floating(found):
+            return known % f"TRY({raw} * {units // scale})", "FALSE"
+        return known % f"{raw} // {scale // units}", f"({raw} % {scale // units} <> 0)"
+    if pa.types.is_floating(found) and not pa.types.is_float16(found):
         value = finite(f"CAST({name} AS DOUBLE)")
         scaled = f"({value} * CAST({units} AS DOUBLE))"
         near = f"round({scaled})"
         safe = f"abs({value}) < 1e18"
         whole = f"CASE WHEN {safe} THEN CAST({near} AS HUGEINT) WHEN {value} IS NOT NULL THEN {2**100} END"
-        return whole, f"({safe} AND abs({scaled} - {near}) > {FLOAT_NOISE})"
+        nearest = f"{near} / CAST({units} AS DOUBLE) = {value}"
+        return whole, f"({safe} AND abs({scaled} - {near}) > {FLOAT_NOISE} AND NOT {nearest})"
     return None
 
 
@@ -288,6 +259,6 @@ def judge(source: SourcePlan, table: pa.Table, first: int, sequence: str = "") -
     """Encode and judge a table of raw rows: a connection with the table ``judged``."""
     with duckdb.connect() as connection:
         connection.execute("SET threads = 1; SET TimeZone = 'UTC'")
-        connection.register("batch", table)
+        connection.register("batch", plain(table))
         connection.execute(f"CREATE TEMP TABLE judged AS {judged_sql(source, table.schema, first, sequence)}")
         yield connection

@@ -10,16 +10,16 @@ from typing import Any, overload
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from unskew.backfill.blocks import training_block
-from unskew.backfill.events import as_table, encoded, open_events, parquet_files, staged, write_arrow
+from unskew.backfill.events import encoded, open_events, staged, write_arrow
+from unskew.backfill.frames import check_once, plain, read_frame
 from unskew.backfill.run import buckets, running, scratch_beside, spilling
 from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_part
 from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
 from unskew.pipelines.backends.sql import DUCKDB
-from unskew.pipelines.errors import EngineError, InputError, nearest
+from unskew.pipelines.errors import EngineError, InputError, nearest, same_but_for_case
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 from unskew.pipelines.planner import plan as compile_plan
@@ -158,10 +158,14 @@ def backfill(
 def new_output(output: str | Path) -> Path:
     """Return the path of an output that does not exist yet, its parent made."""
     target = Path(output)
-    if target.exists():
-        message = f"output `{target}` exists; name a new folder"
-        raise InputError(message)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if target.exists() or target.is_symlink():
+            message = f"output `{target}` exists; name a new folder"
+            raise InputError(message)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"output `{target}` cannot be made: {error.strerror}; name a folder that can"
+        raise InputError(message) from error
     return target
 
 
@@ -190,10 +194,13 @@ def events_of(plan: SetPlan, events: Any, source: str) -> Any:
 
 def read_spine(plan: SetPlan, spine: Any, t: str) -> pa.Table:
     """Read the spine and refuse one without the columns that the set needs."""
-    if isinstance(spine, str | Path):
-        table = pa.concat_tables([pq.read_table(each) for each in parquet_files(Path(spine))])
-    else:
-        table = as_table(spine)
+    table = read_frame(spine, "spine")
+    wanted = [each.name for each in spine_columns(plan, t)]
+    check_once(table.schema, wanted, "the spine")
+    alike = same_but_for_case(wanted)
+    if alike is not None:
+        message = f"columns `{alike[0]}` and `{alike[1]}` of the spine differ in case only; name the instant otherwise"
+        raise InputError(message)
     for each in spine_columns(plan, t):
         if each.name not in table.column_names:
             message = f"column `{each.name}` is missing in the spine; {nearest(each.name, table.column_names)}"
@@ -235,7 +242,7 @@ def encode_spine(plan: SetPlan, table: pa.Table, t: str) -> pa.Table:
         columns.append(f"{value} AS {name}")
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("spine", table)
+        connection.register("spine", plain(table.select([each.name for each in spine_columns(plan, t)])))
         for each, check in checks:
             ((refused,),) = connection.sql(check).fetchall()
             if refused:

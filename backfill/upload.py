@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan, SourcePlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.pipelines.timegrid import DAY, MINUTE, floor_hop
+from unskew.pipelines.types import Timestamp
 
 CLOCK_SLACK = MINUTE  # how far the clocks of what writes the archive may be apart (design section 8)
 
@@ -61,6 +63,9 @@ def upload(
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
     target = new_output(output)
     pieces = {each.name: open_events(each, events_of(plan, events, each.name)) for each in plan.sources}
+    if cut is not None and not Timestamp.lo <= cut <= Timestamp.hi:  # type: ignore[operator]
+        message = f"cut `{cut}` is outside the years 1 to 9999; give ms since 1970"
+        raise InputError(message)
     cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
     ends = {each.name: (cuts[each.name], batch_end(each, cuts[each.name])) for each in plan.sources}
     with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
@@ -79,10 +84,17 @@ def upload(
             "views": {each.name: each.fingerprint for each in plan.views},
             "sources": {name: {"cut": at, "batch_end": end} for name, (at, end) in ends.items()},
             "account": account,
+            "files": {str(each.relative_to(folder)): digest(each) for each in sorted(folder.rglob("*.parquet"))},
         }
         (folder / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         folder.rename(target)
     return manifest
+
+
+def digest(path: Path) -> str:
+    """Return a file's sha256, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def batch_end(source: SourcePlan, cut: int) -> int:

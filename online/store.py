@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from unskew.pipelines.records import Layout
 Side = Literal["closed", "open"]
 BEGINNING = -(2**62)  # batch_end, ms, where nothing was uploaded yet
 NO_GENERATION = 0
+CHECKSUM = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ CREATE TABLE IF NOT EXISTS open (
   PRIMARY KEY (view, epoch, entity)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rejected (epoch TEXT NOT NULL, view TEXT NOT NULL, writes INTEGER NOT NULL, PRIMARY KEY (epoch, view));
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
+VERSION = 2
 READ = """
 SELECT p.generation, p.epoch, p.cut, p.batch_end, c.record, o.record
 FROM pointer AS p
@@ -92,6 +95,11 @@ LEFT JOIN closed AS c ON c.view = ?1 AND c.generation = p.generation AND c.entit
 LEFT JOIN open AS o ON o.view = ?1 AND o.epoch = p.epoch AND o.entity = ?2
 WHERE p.source = ?3
 """
+
+
+def sealed(record: bytes) -> bytes:
+    """Return a record with its checksum (CRC-32) behind it: kernels trust the counts inside."""
+    return record + zlib.crc32(record).to_bytes(CHECKSUM, "little")
 
 
 class SqliteStore:
@@ -115,6 +123,10 @@ class SqliteStore:
             known = self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             if known and ("pointer",) not in known:
                 message = f"file `{self.path}` is an SQLite file, but no store of unskew; name another"
+                raise StoreError(message)
+            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            if known and version != VERSION:
+                message = f"store `{self.path}` has format {version}, not {VERSION}; build it anew by `unskew upload`"
                 raise StoreError(message)
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = NORMAL")
@@ -160,14 +172,41 @@ class SqliteStore:
         query = "SELECT generation, epoch, cut, batch_end FROM pointer WHERE source = ?"
         with self.errors():
             row = self.connection.execute(query, (source,)).fetchone()
-        return Pointer(*row) if row else None
+        return self.pointer_of(row) if row else None
+
+    def pointer_of(self, row: Sequence[object]) -> Pointer:
+        """Return a row of the pointers, if it is one."""
+        generation, epoch, cut, end = row
+        if isinstance(generation, int) and isinstance(epoch, str) and isinstance(cut, int) and isinstance(end, int):
+            return Pointer(generation, epoch, cut, end)
+        what = f"pointer `{row}`"
+        raise self.damaged(what)
+
+    def damaged(self, what: str) -> StoreError:
+        """Return the error of what was written otherwise than it is read."""
+        return StoreError(f"store `{self.path}` is damaged: {what} cannot be read; build it anew by `unskew upload`")
+
+    def checked(self, record: object) -> bytes | None:
+        """Return a record without its checksum; None for none."""
+        if record is None:
+            return None
+        if isinstance(record, bytes) and len(record) >= CHECKSUM:
+            body = record[:-CHECKSUM]
+            if zlib.crc32(body) == int.from_bytes(record[-CHECKSUM:], "little"):
+                return body
+        what = "a record"
+        raise self.damaged(what)
 
     def content(self, side: Side, owner: str, view: str) -> ViewContent | None:
         """Return how the records of a generation or an epoch are laid out; None where it holds no such view."""
         query = "SELECT layout, features FROM content WHERE side = ? AND owner = ? AND view = ?"
         with self.errors():
             row = self.connection.execute(query, (side, owner, view)).fetchone()
-        return ViewContent(Layout.from_json(json.loads(row[0])), json.loads(row[1])) if row else None
+        try:
+            return ViewContent(Layout.from_json(json.loads(row[0])), dict(json.loads(row[1]))) if row else None
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            what = f"the layout of view `{view}`"
+            raise self.damaged(what) from error
 
     def read(
         self, views: Mapping[str, str], keys: Mapping[str, Sequence[bytes]]
@@ -197,8 +236,8 @@ class SqliteStore:
                         message = f"store `{self.path}` holds nothing of source `{source}`; run `unskew upload` or `unskew stream`"
                         raise StoreError(message)
                     if source not in pointers:
-                        pointers[source] = Pointer(*row[:4])
-                    records.append((row[4], row[5]))
+                        pointers[source] = self.pointer_of(row[:4])
+                    records.append((self.checked(row[4]), self.checked(row[5])))
                 found[view] = records
         return pointers, found
 
@@ -231,7 +270,7 @@ class SqliteStore:
 
     def put_closed(self, generation: int, view: str, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Write (entity, record) pairs under a generation that nobody reads yet."""
-        rows = ((view, generation, *each) for each in records)
+        rows = ((view, generation, entity, sealed(record)) for entity, record in records)
         with self.transaction():
             self.connection.executemany("INSERT OR REPLACE INTO closed VALUES (?, ?, ?, ?)", rows)
 
@@ -288,11 +327,11 @@ class SqliteStore:
         query = "SELECT record FROM open WHERE view = ? AND epoch = ? AND entity = ?"
         with self.errors():
             rows = [self.connection.execute(query, (view, epoch, key)).fetchone() for key in keys]
-        return [row[0] if row else b"" for row in rows]
+        return [self.checked(row[0]) or b"" if row else b"" for row in rows]
 
     def put_open(self, epoch: str, view: str, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Write (entity, record) pairs of a job's view; call it within a transaction."""
-        rows = ((view, epoch, *each) for each in records)
+        rows = ((view, epoch, entity, sealed(record)) for entity, record in records)
         self.connection.executemany("INSERT OR REPLACE INTO open VALUES (?, ?, ?, ?)", rows)
 
     def add_rejected(self, epoch: str, view: str, writes: int) -> None:

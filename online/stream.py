@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import uuid
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
@@ -20,6 +21,7 @@ from unskew.pipelines.plan import SetPlan
 
 __all__ = ["Account", "read_changelog", "run_stream"]
 ACCOUNT = "account.json"
+RUN = "run.json"
 
 
 def run_stream(
@@ -69,6 +71,8 @@ def run_stream(
     given, out = Path(input_folder).resolve(), Path(output_folder).resolve()
     files = [] if watch and given.is_dir() else input_files(given)
     prepare_output(out, resume=resume)
+    if not (out / RUN).exists():
+        write_aside(out / RUN, json.dumps({"id": uuid.uuid4().hex}) + "\n")
     start = newest_checkpoint(out / CHECKPOINTS) if resume else None
     if watch and start is not None:
         require_living(start, time.time_ns() // 1_000_000)
@@ -81,12 +85,27 @@ def run_stream(
     return account
 
 
+def run_id(folder: str | Path) -> str:
+    """Return the name of a run, which its resumptions share: the job epoch of its tiles in a store."""
+    path = Path(folder) / RUN
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"folder `{folder}` is no stream's output: its {RUN} cannot be read; run `unskew stream`"
+        raise InputError(message) from error
+
+
 def prepare_output(out: Path, *, resume: bool) -> None:
     """Make the output folder; refuse one that another run has written."""
-    if not resume and out.exists() and any(out.iterdir()):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        full = any(out.iterdir())
+    except OSError as error:
+        message = f"output folder `{out}` cannot be made: {error.strerror}; name a folder that can"
+        raise InputError(message) from error
+    if full and not resume:
         message = f"output folder `{out}` is not empty; choose a new one or resume"
         raise InputError(message)
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def runtime_settings(out: Path, interval: str, start: Path | None) -> dict[str, str]:

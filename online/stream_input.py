@@ -25,7 +25,8 @@ def input_files(folder: Path) -> list[Path]:
         If the folder is missing or holds no file.
     """
     if not folder.is_dir():
-        message = f"input folder `{folder}` does not exist; give a folder of JSON lines"
+        reason = "is a file" if folder.exists() else "does not exist"
+        message = f"input folder `{folder}` {reason}; give a folder of JSON lines"
         raise InputError(message)
     found = visible(folder)
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 from unskew.online.read import check_fingerprints, entity_key
 from unskew.online.store import SqliteStore, ViewContent
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.plan import SetPlan, ViewPlan
+from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import closed_layout
+from unskew.pipelines.timegrid import DAY, floor_hop
 
 MANIFEST = "_manifest.json"
 
@@ -43,15 +45,21 @@ def load_upload(store: SqliteStore, plan: SetPlan, folder: str | Path, instant: 
     """
     path = Path(folder)
     manifest = read_manifest(path)
-    generation = store.new_generation()
     for view in plan.views:
         check_view(path, view, manifest)
-        features = {each.name: each.fingerprint for each in view.features}
-        store.put_content("closed", str(generation), view.name, ViewContent(closed_layout(view), features))
-        for records in view_records(path / view.name, [each.name for each in view.keys]):
-            store.put_closed(generation, view.name, records)
-    ends = {name: (each["cut"], each["batch_end"]) for name, each in manifest["sources"].items()}
-    store.flip(generation, ends, instant)
+    ends = {each.name: source_ends(path, each, manifest) for each in plan.sources}
+    check_files(path, manifest)
+    generation = store.new_generation()
+    try:
+        for view in plan.views:
+            features = {each.name: each.fingerprint for each in view.features}
+            store.put_content("closed", str(generation), view.name, ViewContent(closed_layout(view), features))
+            for records in view_records(path / view.name, [each.name for each in view.keys]):
+                store.put_closed(generation, view.name, records)
+        store.flip(generation, ends, instant)
+    except BaseException:
+        store.drop_generation(generation)
+        raise
     return generation
 
 
@@ -62,10 +70,37 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         message = f"folder `{path}` is no upload: its {MANIFEST} cannot be read ({error}); run `unskew upload`"
         raise InputError(message) from error
-    if "sources" not in manifest or "views" not in manifest:
-        message = f"folder `{path}` is no upload: its {MANIFEST} names no sources or views; run `unskew upload`"
-        raise InputError(message)
+    for each in ("sources", "views", "fingerprints", "files"):
+        if not isinstance(manifest, dict) or not isinstance(manifest.get(each), dict):
+            message = f"folder `{path}` is no upload: its {MANIFEST} names no {each}; run `unskew upload`"
+            raise InputError(message)
     return manifest
+
+
+def source_ends(path: Path, source: SourcePlan, manifest: dict[str, Any]) -> tuple[int, int]:
+    """Return a source's cut and batch_end, ms, which must follow from one another (design section 8)."""
+    found = manifest["sources"].get(source.name)
+    cut, end = (found.get("cut"), found.get("batch_end")) if isinstance(found, dict) else (None, None)
+    if type(cut) is not int or end != floor_hop(cut - source.allowed_lateness, DAY):
+        message = f"upload `{path}` has `{found}` for source `{source.name}`, no cut and its batch_end; upload again"
+        raise InputError(message)
+    return cut, end
+
+
+def check_files(path: Path, manifest: dict[str, Any]) -> None:
+    """Refuse an upload of which a file is missing, too much, or not as it was written."""
+    there = {str(each.relative_to(path)): each for each in path.rglob("*.parquet")}
+    unlike = sorted(there.keys() ^ manifest["files"].keys())
+    if not unlike:
+        for name, each in there.items():
+            with each.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != manifest["files"][name]:
+                    unlike.append(name)
+    if unlike:
+        message = (
+            f"upload `{path}` is not as it was written: {len(unlike)} file(s) differ, first `{unlike[0]}`; upload again"
+        )
+        raise InputError(message)
 
 
 def check_view(path: Path, view: ViewPlan, manifest: dict[str, Any]) -> None:

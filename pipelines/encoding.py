@@ -82,7 +82,8 @@ def encode_decimal(value: Any, units: int) -> int | None:
         if abs(value) >= SAFE:
             return 2**100
         scaled = value * float(units)
-        return round(scaled) if abs(scaled - round(scaled)) <= FLOAT_NOISE else None
+        whole = round(scaled)
+        return whole if abs(scaled - whole) <= FLOAT_NOISE or float(whole) / float(units) == value else None
     exact = Decimal(value) * units if abs(Decimal(value)) < SAFE else Decimal(2**100)
     return int(exact) if exact == exact.to_integral_value() else None
 

@@ -58,3 +58,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean `{close[0]}`?"
     return "known: " + ", ".join(f"`{each}`" for each in names[:12]) if names else "none exist"
+
+
+def same_but_for_case(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return two different names that differ in case only: DuckDB takes them for one column."""
+    seen: dict[str, str] = {}
+    for each in names:
+        other = seen.setdefault(each.casefold(), each)
+        if other != each:
+            return other, each
+    return None

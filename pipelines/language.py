@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from unskew.pipelines.errors import DefinitionError, nearest
+from unskew.pipelines.errors import DefinitionError, nearest, same_but_for_case
 from unskew.pipelines.expr import Expr, Windowed
 from unskew.pipelines.timegrid import parse_duration
 from unskew.pipelines.types import DataType
@@ -15,6 +15,14 @@ def check_name(kind: str, name: str) -> None:
     """Refuse a name that cannot be a column, a topic or a file."""
     if not isinstance(name, str) or not name.isidentifier() or not name.isascii() or name.startswith("_"):
         message = f"{kind} name `{name}` is no plain identifier; use letters, digits and inner underscores"
+        raise DefinitionError(message)
+
+
+def check_case(names: Sequence[str], where: str) -> None:
+    """Refuse columns that differ in case only."""
+    alike = same_but_for_case(names)
+    if alike is not None:
+        message = f"columns `{alike[0]}` and `{alike[1]}` of {where} differ in case only; rename one"
         raise DefinitionError(message)
 
 
@@ -102,6 +110,7 @@ class EventSource:
         check_name("source", self.name)
         for each in [*self.schema, *self.projections]:
             check_name("column", each)
+        check_case([*self.schema, *self.projections], f"source `{self.name}`")
         for role, column in self.roles():
             if column not in self.schema:
                 message = f"{role} column `{column}` of `{self.name}` is unknown; {nearest(column, self.schema)}"
@@ -204,6 +213,9 @@ class FeatureSet:
     def __post_init__(self) -> None:
         """Refuse repeated names and two sources under one name."""
         check_name("set", self.name)
+        if not self.views:
+            message = f"set `{self.name}` has no views; give at least one"
+            raise DefinitionError(message)
         for each in [*self.request, *self.derived]:
             check_name("request or derived feature", each)
         seen: dict[str, FeatureView] = {}
@@ -215,6 +227,15 @@ class FeatureSet:
             seen[view.name] = view
             if sources.setdefault(view.source.name, view.source) is not view.source:
                 message = f"two sources are named `{view.source.name}` in set `{self.name}`; rename one"
+                raise DefinitionError(message)
+        keys = {key: view.source.schema[key] for view in self.views for key in view.entity.keys}
+        check_case([*self.request, *keys], f"set `{self.name}`: keys and request columns")
+        for each in set(self.request) & set(keys):
+            if self.request[each].kind != keys[each].kind:
+                message = (
+                    f"request column `{each}` of set `{self.name}` is `{self.request[each]}`, as a key it is "
+                    f"`{keys[each]}`; declare the same type or rename it"
+                )
                 raise DefinitionError(message)
         for each in set(self.request) & set(self.derived):
             message = f"`{each}` is both a request column and a derived feature of `{self.name}`; rename one"

@@ -37,8 +37,9 @@ def load_sets(path: Path) -> dict[str, FeatureSet]:
         spec.loader.exec_module(module)
     except DefinitionError:
         raise
-    except Exception as error:
-        message = f"definitions file `{path}` fails with `{type(error).__name__}: {error}`; run it with Python to see"
+    except (Exception, SystemExit) as error:
+        said = str(error).splitlines() or [""]
+        message = f"definitions file `{path}` fails with `{type(error).__name__}: {said[0]}`; run it with Python to see"
         raise InputError(message) from error
     return sets_by_name(path, vars(module))
 

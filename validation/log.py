@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from unskew.backfill.events import judge, open_events
+from unskew.backfill.events import floored_millis, judge, open_events
 from unskew.backfill.training import events_of
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan
@@ -148,7 +148,7 @@ def json_text(column: ColumnPlan, found: pa.DataType) -> str:
         if kind == "float":
             return f"coalesce({raw}, 'null')"
     if pa.types.is_timestamp(found):
-        raw = f"epoch_ms({raw})"
+        raw = floored_millis(raw, found.unit)
     sound = f"CAST({value} AS VARCHAR)"
     if kind == "decimal":
         digits = len(str(column.type.units)) - 1

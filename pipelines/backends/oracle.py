@@ -125,7 +125,7 @@ def unscaled(column: ColumnPlan, value: Any) -> int:
             raise Refused(column.name, value, "out_of_range")
         scaled = value * float(column.type.units)
         whole = round(scaled)
-        if abs(scaled - whole) > FLOAT_NOISE:
+        if abs(scaled - whole) > FLOAT_NOISE and float(whole) / float(column.type.units) != value:
             raise Refused(column.name, value, "wrong_type")
         return int(whole)
     if not value:

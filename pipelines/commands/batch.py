@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from unskew.pipelines.commands.online import check_store, open_store
 from unskew.pipelines.commands.options import (
     BeamOptions,
     Defs,
@@ -20,6 +21,7 @@ from unskew.pipelines.commands.options import (
     print_json,
     quiet_engines,
 )
+from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SetPlan
 
 
@@ -58,10 +60,11 @@ def backfill(
     from unskew.pipelines.backends.beam_sql import Flip  # noqa: PLC0415
 
     flips: list[Flip] = []
+    if as_of != "arrival" and (lag is not None or store is not None):
+        message = f"--{'lag' if lag is not None else 'store'} was given with --as-of {as_of}; it needs --as-of arrival"
+        raise InputError(message)
     if store is not None:
-        from unskew.online.store import SqliteStore  # noqa: PLC0415
-
-        with SqliteStore(store) as opened:
+        with open_store(store) as opened:
             for source in plan.sources:
                 flips += [
                     Flip(each.cut, each.batch_end, each.instant, source.name) for each in opened.flips(source.name)
@@ -75,6 +78,8 @@ def backfill(
         print_json({"output": str(output), **manifest})
         return
     typer.echo(f"{manifest['rows']} rows of {len(manifest['fingerprints'])} features are in {output}")
+    for source, fates in manifest["account"].items():
+        typer.echo(f"{source}: " + ", ".join(f"{count} {fate}" for fate, count in fates.items() if count))
 
 
 def upload(
@@ -93,6 +98,9 @@ def upload(
 ) -> None:
     """Pack the closed tiles of an archive with Beam; with --store, let reads see them."""
     plan = load_plan(defs, name)
+    flip_at = None if at is None else instant(at)
+    if store is not None:
+        check_store(store)
     from unskew.backfill.upload import upload as run  # noqa: PLC0415 - starts Beam
 
     with quiet_engines():
@@ -104,7 +112,7 @@ def upload(
             options=beam or (),
         )
     if store is not None:
-        load(plan, store, output, at)
+        load(plan, store, output, flip_at)
     if as_json:
         print_json(manifest)
         return
@@ -115,10 +123,10 @@ def upload(
     typer.echo(f"the upload is in {output}" + ("" if store is None else f", and live in {store}"))
 
 
-def load(plan: SetPlan, store: Path, folder: Path, at: str | None) -> None:
+def load(plan: SetPlan, store: Path, folder: Path, at: int | None) -> None:
     """Load an upload into a store."""
     from unskew.online.store import SqliteStore  # noqa: PLC0415
     from unskew.online.upload import load_upload  # noqa: PLC0415
 
     with SqliteStore(store) as opened:
-        load_upload(opened, plan, folder, time.time_ns() // 1_000_000 if at is None else instant(at))
+        load_upload(opened, plan, folder, time.time_ns() // 1_000_000 if at is None else at)

@@ -57,8 +57,10 @@ def stream(
     """Run a source's Flink job over a folder of JSON lines; every line is accounted for."""
     plan = load_plan(defs, name)
     chosen = choose_source(plan, source)
-    from unskew.online.stream import run_stream  # noqa: PLC0415 - starts Flink
+    from unskew.online.stream import run_id, run_stream  # noqa: PLC0415 - starts Flink
 
+    if store is not None:
+        check_store(store)
     start = batch_end(store, chosen) if since is None else instant(since)
     account = run_stream(plan, chosen, input_folder, output_folder, since=start, watch=watch, resume=resume)
     found: dict[str, Any] = asdict(account)
@@ -67,7 +69,7 @@ def stream(
         from unskew.online.store import SqliteStore  # noqa: PLC0415
 
         with SqliteStore(store) as opened:
-            applied = materialise(opened, plan, chosen, output_folder, epoch=output_folder.name)
+            applied = materialise(opened, plan, chosen, output_folder, epoch=run_id(output_folder))
         found |= {"rows_written": applied.rows, "writes_rejected": applied.rejected}
     if as_json:
         print_json(found)
@@ -124,6 +126,13 @@ def get(
             typer.echo(f"{key}  {'null' if value is None else value}")
 
 
+def check_store(path: Path) -> None:
+    """Open the store that a command will write, or make it: before the work, not after it."""
+    from unskew.online.store import SqliteStore  # noqa: PLC0415
+
+    SqliteStore(path).close()
+
+
 def open_store(path: Path) -> SqliteStore:
     """Open a store that must be there."""
     from unskew.online.store import SqliteStore  # noqa: PLC0415
@@ -145,21 +154,32 @@ def asked_rows(plan: SetPlan, cells: Sequence[str] | None, rows: Path | None) ->
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read rows from JSON lines."""
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
+        lines = [each for each in path.read_text(encoding="utf-8").split("\n") if each.strip()]
+        found = [json.loads(each) for each in lines]
+    except (OSError, ValueError, RecursionError) as error:
         message = f"rows `{path}` cannot be read: {error}; give a file with one JSON object a line"
         raise InputError(message) from error
+    for number, each in enumerate(found):
+        if not isinstance(each, dict):
+            message = f"row {number + 1} of `{path}` is `{lines[number][:40]}`; give one JSON object a line"
+            raise InputError(message)
+    return found
 
 
 def parse_cells(plan: SetPlan, given: Sequence[str]) -> dict[str, Any]:
     """Read COLUMN=VALUE words by the columns' types; a column that is not given is null."""
     columns = {each.name: each for each in [*(key for view in plan.views for key in view.keys), *plan.request]}
     found: dict[str, Any] = dict.fromkeys(columns)
+    seen: set[str] = set()
     for word in given:
         column, equals, text = word.partition("=")
         if not equals or column not in columns:
             message = f"`{word}` is no COLUMN=VALUE of the set; {nearest(column, columns)}"
             raise InputError(message)
+        if column in seen:
+            message = f"column `{column}` is given twice; give it once"
+            raise InputError(message)
+        seen.add(column)
         found[column] = parse_cell(columns[column], text)
     return found
 

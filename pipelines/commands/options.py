@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from unskew.pipelines.errors import InputError
+from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import SetPlan
 
 CHECK_FAILED, WRONG_USE = 1, 2
+FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999  # ms, the years 1 to 9999
 STATE = {"debug": False}
 Defs = Annotated[Path, typer.Option(help="Python file with the definitions.")]
 SetName = Annotated[str | None, typer.Option("--set", help="Feature set, where the file defines several.")]
@@ -53,15 +54,23 @@ def events_by_source(plan: SetPlan, given: Sequence[str]) -> Any:
     InputError
         If several paths are given without their sources' names.
     """
-    named = dict(each.split("=", 1) for each in given if "=" in each and each.split("=", 1)[0].isidentifier())
-    if named:
-        return named
-    if len(given) > 1:
-        message = f"events `{given[1]}` name no source; write SOURCE=PATH for each: " + ", ".join(
-            f"`{each.name}`" for each in plan.sources
-        )
-        raise InputError(message)
-    return Path(given[0])
+    known = [each.name for each in plan.sources]
+    named: dict[str, str] = {}
+    for each in given:
+        source, equals, path = each.partition("=")
+        if not equals or not source.isidentifier():
+            if len(given) == 1:
+                return Path(each)
+            message = (
+                f"events `{each}` name no source; write SOURCE=PATH for each: {', '.join(f'`{n}`' for n in known)}"
+            )
+            raise InputError(message)
+        if source in named or source not in known:
+            reason = "has two paths; give one folder" if source in named else f"is unknown; {nearest(source, known)}"
+            message = f"source `{source}` of --events {reason}"
+            raise InputError(message)
+        named[source] = path
+    return named
 
 
 def instant(text: str) -> int:
@@ -72,15 +81,19 @@ def instant(text: str) -> int:
     InputError
         If the text is neither.
     """
-    if text.removeprefix("-").isdigit():
-        return int(text)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        message = f"instant `{text}` is neither epoch milliseconds nor ISO 8601; write e.g. 2025-03-01T12:00:00"
-        raise InputError(message) from None
-    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1_000)
+    if text.isascii() and text.removeprefix("-").isdigit():
+        found = int(text[:40])
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            message = f"instant `{text}` is neither epoch milliseconds nor ISO 8601; write e.g. 2025-03-01T12:00:00"
+            raise InputError(message) from None
+        found = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+    if not FIRST <= found <= LAST:
+        message = f"instant `{text[:40]}` is outside the years 1 to 9999; give ms since 1970, or ISO 8601"
+        raise InputError(message)
+    return found
 
 
 def print_json(value: Any) -> None:
@@ -93,6 +106,10 @@ def quiet_engines() -> Iterator[None]:
     """Keep the engines' own chatter off standard error; errors still get through as ours."""
     import logging  # noqa: PLC0415 - only where an engine runs
 
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    if not STATE["debug"]:  # a worker's traceback would stand before our one line, logged and printed
+        from apache_beam.runners.worker import sdk_worker  # noqa: PLC0415
+
+        vars(sdk_worker)["print"] = lambda *_, **__: None
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     yield

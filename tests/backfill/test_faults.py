@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from unskew.backfill.run import beam_options, running
@@ -119,3 +120,21 @@ def test_a_flag_that_beam_would_pass_over_is_refused(message: str) -> None:
 def test_flags_of_a_job_server_pass_through() -> None:
     found = beam_options(["--runner=PortableRunner", "--job_endpoint=localhost:1", "--its_own=1"])
     assert found.get_all_options(retain_unknown_options=True)["its_own"] in (1, "1")
+
+
+def test_a_file_that_breaks_off_is_one_line(tmp_path: Path) -> None:
+    pq.write_table(EVENTS().slice(0, 5_000), tmp_path / "events.parquet", compression="snappy")
+    content = bytearray((tmp_path / "events.parquet").read_bytes())
+    content[200:4_200] = bytes(4_000)
+    (tmp_path / "events.parquet").write_bytes(content)
+    pq.write_table(SPINE().slice(0, 10), tmp_path / "spine.parquet")
+    (tmp_path / "defs.py").write_text("from tests.backfill.test_faults import SET")
+    command = [sys.executable, "-m", "unskew.pipelines.cli", "backfill", "--defs", str(tmp_path / "defs.py")]
+    given = ["--events", "events.parquet", "--spine", "spine.parquet", "--output", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *given], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "beam failed" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal as PyDecimal
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,64 @@ def test_large_buffers_go_to_the_temp_location(tmp_path: Path, monkeypatch: pyte
     assert found.equals(backfill(SET, EVENTS, SPINE))
     assert [each for each in written if each.startswith(str(tmp_path / "spills"))]
     assert list((tmp_path / "spills").iterdir()) == []
+
+
+ODD_SPINES: dict[str, tuple[pa.Table, str]] = {
+    "an instant past every year": (
+        pa.table({"card": [1], "t": pa.array([2**63 - 1], pa.timestamp("ms"))}), "column `t` of the spine has 1 value"
+    ),
+    "an instant before every year": (
+        pa.table({"card": [1], "t": pa.array([-(2**63) + 1], pa.timestamp("s"))}), "column `t` of the spine has 1 value"
+    ),
+    "a column twice": (
+        pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], ["card", "card", "t"]), "`card` stands twice in the spine"
+    ),
+    "decimals of 256 bits": (
+        pa.table({"card": pa.array([1], pa.decimal256(40, 0)), "t": [1]}), "which is never"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD_SPINES)
+def test_odd_spines_are_one_clear_error(case: str) -> None:
+    spine, message = ODD_SPINES[case]
+    with pytest.raises(InputError, match=message):
+        backfill(SET, EVENTS, spine)
+
+
+def test_columns_of_the_spine_that_look_like_a_key_are_left_alone() -> None:
+    shouted = pa.table({"CARD": [99] * 3, "T": ["x"] * 3})
+    spine = shouted
+    for name in SPINE.column_names:
+        spine = spine.append_column(name, SPINE[name])
+    found = backfill(SET, EVENTS, spine)
+    assert found["card.n_1h"].equals(backfill(SET, EVENTS, SPINE)["card.n_1h"])
+    assert found["CARD"].to_pylist() == [99] * 3
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all"])
+def test_a_spine_that_is_no_parquet_is_one_clear_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "spine.parquet").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read"):
+        backfill(SET, EVENTS, tmp_path / "spine.parquet")
+
+
+def test_one_bad_cell_is_quarantined_and_spoils_no_job(tmp_path: Path) -> None:
+    source = EventSource("tx", {"ts": Timestamp, "k": Int64, "x": Decimal(12, 2)}, event_time="ts")
+    few = FeatureSet("s", [FeatureView("v", Entity("k", "k"), source, {"n": count().over("1h")})])
+    events = pa.table({
+        "ts": pa.array([1, 2, 2**63 - 2, -(2**63) + 2, 3], pa.timestamp("ms")),
+        "k": [1] * 5,
+        "x": pa.array([None, None, None, None, PyDecimal("1e35")], pa.decimal128(38, 2)),
+    })  # fmt: skip
+    manifest = backfill(few, events, pa.table({"k": [1], "t": [10]}), output=tmp_path / "out")
+    assert manifest["account"] == {"tx": {"applied": 2, "quarantined_out_of_range": 3}}
+
+
+def test_a_float_is_the_decimal_that_it_is_nearest_to() -> None:
+    source = EventSource("tx", {"id": Int64, "ts": Timestamp, "k": Int64, "x": Decimal(15, 2)}, "ts", "id")
+    one = FeatureSet("s", [FeatureView("v", Entity("k", "k"), source, {"x": col("x").last_k(9).over("1h")})])
+    amounts = [9_999_999_999.37, 12_345_678_901.23, 0.1 + 0.2, 1e10 + 0.01, 0.301]
+    events = pa.table({"id": range(5), "ts": [1] * 5, "k": [1] * 5, "x": amounts})
+    found = backfill(one, events, pa.table({"k": [1], "t": [10]}))
+    assert found["v.x_1h"].to_pylist() == [[10_000_000_000.01, 0.3, 12_345_678_901.23, 9_999_999_999.37]]

@@ -1,9 +1,13 @@
 """The store: flips, the write guard, versions, refusals."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.online.stream_rows import stream_rows
@@ -167,3 +171,95 @@ def test_bad_requests_and_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite").write_text("this is no database, and long enough to be seen as none")
     with pytest.raises(StoreError, match="failed"):
         SqliteStore(tmp_path / "x.sqlite")
+
+
+def uploaded(folder: Path) -> Path:
+    upload(PLAN, table([row(n, n * HOUR, who=n % 5) for n in range(1, 400)]), output=folder, cut=10 * DAY)
+    return folder
+
+
+def lose_a_part(folder: Path) -> None:
+    next((folder / "card").glob("*.parquet")).unlink()
+
+
+def lose_the_view(folder: Path) -> None:
+    shutil.rmtree(folder / "card")
+
+
+def empty_a_part(folder: Path) -> None:
+    part = next((folder / "card").glob("*.parquet"))
+    pq.write_table(pq.read_table(part).slice(0, 0), part)
+
+
+def add_a_part(folder: Path) -> None:
+    part = next((folder / "card").glob("*.parquet"))
+    shutil.copy(part, folder / "card" / "part-999999.parquet")
+
+
+def manifest_with(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "_manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+SPOILT: dict[str, Callable[[Path], None]] = {
+    "a part lost": lose_a_part,
+    "a view lost": lose_the_view,
+    "a part emptied": empty_a_part,
+    "a part too much": add_a_part,
+    "no sources": manifest_with(sources={}),
+    "sources of another kind": manifest_with(sources=[1]),
+    "an earlier batch_end": manifest_with(sources={"tx": {"cut": 10 * DAY, "batch_end": 2 * DAY}}),
+    "half a batch_end": manifest_with(sources={"tx": {"cut": 10 * DAY, "batch_end": 1.5}}),
+    "a cut that is text": manifest_with(sources={"tx": {"cut": "abc", "batch_end": 9 * DAY}}),
+    "no views": manifest_with(views=None),
+    "no fingerprints": manifest_with(fingerprints=None),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_upload_is_refused_and_leaves_nothing(how: str, tmp_path: Path) -> None:
+    folder = uploaded(tmp_path / "up")
+    SPOILT[how](folder)
+    with SqliteStore(tmp_path / "store.sqlite") as store:
+        with pytest.raises(InputError, match="upload"):
+            load_upload(store, PLAN, folder, 11 * DAY)
+        for name in ("closed", "content", "pointer", "flip"):
+            assert store.connection.execute(f"SELECT count(*) FROM {name}").fetchone() == (0,)
+
+
+def test_an_upload_that_comes_too_late_leaves_nothing(tmp_path: Path) -> None:
+    old = uploaded(tmp_path / "old")
+    upload(PLAN, table([row(1, DAY)]), output=tmp_path / "new", cut=20 * DAY)
+    with SqliteStore(tmp_path / "store.sqlite") as store:
+        load_upload(store, PLAN, tmp_path / "new", 21 * DAY)
+        before = store.connection.execute("SELECT count(*) FROM closed").fetchone()
+        with pytest.raises(StoreError, match="upload a newer archive"):
+            load_upload(store, PLAN, old, 22 * DAY)
+        assert store.connection.execute("SELECT count(*) FROM closed").fetchone() == before
+
+
+DAMAGE = {
+    "a closed record": "UPDATE closed SET record = randomblob(length(record))",
+    "a closed record cut off": "UPDATE closed SET record = substr(record, 1, length(record) - 9)",
+    "a record of text": "UPDATE closed SET record = 'x'",
+    "an open record": "UPDATE open SET record = randomblob(length(record))",
+    "a layout": "UPDATE content SET layout = '[1'",
+    "features": "UPDATE content SET features = '7'",
+    "a pointer": "UPDATE pointer SET batch_end = 'abc'",
+    "the format": "PRAGMA user_version = 99",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_store_is_an_error_of_one_line(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with SqliteStore(path) as store:
+        load_upload(store, PLAN, uploaded(tmp_path / "up"), 11 * DAY)
+        Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", [row(1000, 9 * DAY + HOUR, who=1)]))
+        assert read(store, 9 * DAY + HOUR + 1, 1)["card.n_2h"] > 0
+        store.connection.execute(DAMAGE[what])
+    with pytest.raises(StoreError, match="build it anew"), SqliteStore(path) as store:
+        read(store, 9 * DAY + HOUR + 1, 1)

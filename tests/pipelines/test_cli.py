@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from unskew.pipelines.commands.online import read_rows
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -34,6 +36,8 @@ def test_plan_as_json_has_the_fingerprint() -> None:
         ("import nowhere", [], "fails with `ModuleNotFoundError: No module named 'nowhere'`"),
         ("x = (", [], "fails with `SyntaxError:"),
         ("x = 1", [], "defines no FeatureSet"),
+        ("import sys\nsys.exit(3)", [], "fails with `SystemExit: 3`"),
+        ("raise ValueError('a\\nb')", [], "fails with `ValueError: a`"),
         ("from unskew.feature_defs.fraud import fraud, fraud_handbook", [], "choose one with --set: `fraud`"),
         ("from unskew.feature_defs.fraud import fraud", ["--set", "frad"], "is unknown; did you mean `fraud`?"),
         ("from unskew.pipelines import *\ncol('x').maen()", [], "aggregate `maen` is unknown; did you mean `mean`?"),
@@ -67,3 +71,48 @@ def test_simulate_writes_a_log_and_refuses_a_second(tmp_path: Path) -> None:
     assert list((tmp_path / "log" / "labels").glob("*.jsonl"))
     again = unskew(*arguments)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+
+
+FRAUD = ["--defs", str(ROOT / "feature_defs/fraud.py"), "--set", "fraud"]
+RETAIL = ["--defs", str(ROOT / "feature_defs/retail.py")]
+BACKFILL = ["backfill", *FRAUD, "--spine", "no.parquet", "--output", "out"]
+EVENTS = ["--events", "transactions=a", "--events", "labels=b"]
+GET = ["get", *RETAIL, "--store", "no.sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*BACKFILL, *EVENTS, "--events", "labels=c"], "source `labels` of --events has two paths"),
+        ([*BACKFILL, *EVENTS, "--events", "lables=c"], "source `lables` of --events is unknown; did you mean `labels`?"),
+        ([*BACKFILL, *EVENTS, "--events", "c"], "events `c` name no source"),
+        ([*BACKFILL, *EVENTS, "--lag", "2s"], "--lag was given with --as-of event_time; it needs --as-of arrival"),
+        ([*BACKFILL, *EVENTS, "--store", "no"], "--store was given with --as-of event_time; it needs --as-of arrival"),
+        ([*BACKFILL, *EVENTS, "--as-of", "arrival", "--store", "no"], "store `no` does not exist"),
+        ([*GET, "--at", "99999999999999999999", "CustomerID=1"], "is outside the years 1 to 9999"),
+        ([*GET, "--at", "²", "CustomerID=1"], "is neither epoch milliseconds nor ISO 8601"),
+        ([*GET, "--at", "1", "CustomerID=1", "CustomerID=2"], "column `CustomerID` is given twice"),
+        ([*GET, "--at", "1", "--rows", "five.jsonl"], "row 1 of `five.jsonl` is `5`; give one JSON object a line"),
+        (["stream", *RETAIL, "--input", "five.jsonl", "--output", "out"], "input folder `{cwd}/five.jsonl` is a file"),
+        (["stream", *RETAIL, "--input", "in", "--output", "five.jsonl/out"], "cannot be made"),
+        (["stream", *RETAIL, "--input", "in", "--output", "out", "--store", "no/store"], "store `no/store` failed"),
+        (["upload", *RETAIL, "--events", "x", "--output", "out", "--store", "in"], "store `in` failed"),
+        (["upload", *RETAIL, "--events", "x", "--output", "out", "--at", "nope"], "instant `nope` is neither"),
+        (["upload", *RETAIL, "--events", "x", "--output", "five.jsonl/out"], "cannot be made"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_found_before_the_work(tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "five.jsonl").write_text("5\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text("{}\n")
+    command = [sys.executable, "-m", "unskew.pipelines.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert message.format(cwd=tmp_path) in done.stderr
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["five.jsonl", "in"]
+
+
+def test_rows_may_hold_any_character(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"CustomerID": 1, "note": "a\u2028b"}\n', encoding="utf-8")
+    assert read_rows(path) == [{"CustomerID": 1, "note": "a\u2028b"}]

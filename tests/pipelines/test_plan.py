@@ -158,3 +158,16 @@ def test_ratio_and_derived_features_are_planned() -> None:
         "clip", ("log1p", ("feature", "card.r_1d", 1)), ("literal", 0.0), ("literal", 1.0),
     )  # fmt: skip
     assert set(found.fingerprints()) == {"card.r_1d", "d"}
+
+
+def test_names_that_differ_in_case_only_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="`k` and `K` of source `tx` differ in case only"):
+        EventSource("tx", {"ts": Timestamp, "k": Int64, "K": Int64}, event_time="ts")
+    source = EventSource("tx", {"ts": Timestamp, "k": Int64}, event_time="ts")
+    view = FeatureView("v", Entity("k", "k"), source, {"n": count().over("1h")})
+    with pytest.raises(DefinitionError, match="`K` and `k` of set `s`: keys and request columns differ in case only"):
+        FeatureSet("s", [view], request={"K": Int64})
+    with pytest.raises(DefinitionError, match="request column `k` of set `s` is `String`, as a key it is"):
+        FeatureSet("s", [view], request={"k": String})
+    with pytest.raises(DefinitionError, match="set `s` has no views"):
+        FeatureSet("s", [])

@@ -1,0 +1,79 @@
+"""What users hand over: tables, data frames, Parquet files and folders of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unskew.pipelines.errors import InputError
+
+
+def as_table(frame: object) -> pa.Table:
+    """Return an Arrow table, a pandas or a Polars frame as an Arrow table."""
+    if isinstance(frame, pa.Table):
+        return frame
+    if hasattr(frame, "to_arrow"):
+        return frame.to_arrow()
+    if hasattr(frame, "columns") and hasattr(frame, "dtypes"):
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    message = f"events of type `{type(frame).__name__}` cannot be read; give a path, an Arrow table or a data frame"
+    raise InputError(message)
+
+
+def hidden(path: Path) -> bool:
+    """Return whether a file or a folder on its way begins with a dot or an underscore."""
+    return any(each.startswith((".", "_")) for each in path.parts)
+
+
+def parquet_files(path: Path) -> list[Path]:
+    """Return a file, or all Parquet files below a folder in the order of their names."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        message = f"path `{path}` does not exist; give a Parquet file or a folder of them"
+        raise InputError(message)
+    # hidden folders are what a killed run left, or one under way is writing
+    visible = (each for each in path.rglob("*.parquet") if not hidden(each.relative_to(path)))
+    found = sorted(visible)
+    if not found:
+        message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
+        raise InputError(message)
+    return found
+
+
+def read_frame(source: object, what: str) -> pa.Table:
+    """Return a path's rows, or a frame, as one table.
+
+    Raises
+    ------
+    InputError
+        If there is no such path, a file is no Parquet, or files of a folder have different columns.
+    """
+    if not isinstance(source, str | Path):
+        return as_table(source)
+    try:
+        return pa.concat_tables([pq.ParquetFile(each).read() for each in parquet_files(Path(source))])
+    except (pa.ArrowException, OSError) as error:
+        message = (
+            f"{what} `{source}` cannot be read: {str(error).splitlines()[0]}; give Parquet files of the same columns"
+        )
+        raise InputError(message) from error
+
+
+def check_once(schema: pa.Schema, names: Sequence[str], where: str) -> None:
+    """Refuse a column that stands twice."""
+    twice = [each for each in names if schema.names.count(each) > 1]
+    if twice:
+        message = f"column `{twice[0]}` stands twice in {where}; drop or rename one"
+        raise InputError(message)
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """Return the table with instants as counts of their unit: DuckDB takes the ends of int64 for infinities."""
+    for index, each in enumerate(table.schema):
+        if pa.types.is_timestamp(each.type):
+            table = table.set_column(index, each.name, table.column(index).cast(pa.int64()))
+    return table
