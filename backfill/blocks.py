@@ -14,6 +14,7 @@ import pyarrow as pa
 from unskew.backfill.events import encoded
 from unskew.backfill.frames import plain
 from unskew.backfill.kernels import Ints, scatter, scatter_bits
+from unskew.backfill.order import flat
 from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.sql import DUCKDB
@@ -65,11 +66,6 @@ def places(part: pa.Table, first: int, rows: int) -> tuple[Ints, Ints]:
     row = part["__row"].to_numpy() - first
     source = np.flatnonzero((row >= 0) & (row < rows))
     return source, row[source]
-
-
-def flat(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column in one piece."""
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
 def placed(feature: FeaturePlan, pieces: Sequence[tuple[pa.Array, Ints, Ints]], rows: int) -> pa.Array:

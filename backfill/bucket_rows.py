@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.bucket import Column, Events
-from unskew.backfill.order import numbers, ranks, sorted_rows
+from unskew.backfill.order import flat, numbers, ranks, sorted_rows
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 
 ORDERED = ("first", "last", "list")
@@ -53,9 +53,7 @@ def field_column(column: pa.ChunkedArray) -> Column:
     valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
     if not pa.types.is_string(column.type):
         return Column(numbers(column), valid)
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
+    encoded = flat(column).dictionary_encode()
     return Column(numbers(pa.chunked_array([encoded.indices])), valid, encoded.dictionary)
 
 
@@ -63,8 +61,6 @@ def runs(keys: pa.Table) -> Any:
     """Return the number of each row's run of equal rows in a sorted table."""
     new = np.zeros(keys.num_rows, np.bool_)
     for each in keys.columns:
-        codes = each.combine_chunks().dictionary_encode()
-        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-        values = codes.indices.to_numpy()
+        values = flat(each).dictionary_encode().indices.to_numpy()
         new[1:] |= values[1:] != values[:-1]
     return np.cumsum(new).astype(np.int64)

@@ -153,6 +153,8 @@ def encoded(column: ColumnPlan, found: pa.DataType) -> tuple[str, str] | None:
         found = found.value_type
     if pa.types.is_null(found):
         return f"CAST(NULL AS {DUCKDB.types.get(column.type.kind, 'HUGEINT')})", "FALSE"
+    if pa.types.is_float16(found):  # DuckDB reads none
+        return None
     whole = pa.types.is_integer(found)
     kind = column.type.kind
     if kind == "string" and (pa.types.is_string(found) or pa.types.is_large_string(found)):
@@ -167,7 +169,7 @@ def encoded(column: ColumnPlan, found: pa.DataType) -> tuple[str, str] | None:
         return f"CAST({name} AS HUGEINT)", "FALSE"
     if kind == "decimal":
         return encoded_decimal(name, units, found)
-    if kind == "float" and (whole or (pa.types.is_floating(found) and not pa.types.is_float16(found))):
+    if kind == "float" and (whole or pa.types.is_floating(found)):
         return encoded_float(f"CAST({name} AS DOUBLE)", column.type.quantum), "FALSE"
     return None
 
@@ -191,7 +193,7 @@ def encoded_decimal(name: str, units: int, found: pa.DataType) -> tuple[str, str
         if scale <= units:
             return known % f"TRY({raw} * {units // scale})", "FALSE"
         return known % f"{raw} // {scale // units}", f"({raw} % {scale // units} <> 0)"
-    if pa.types.is_floating(found) and not pa.types.is_float16(found):
+    if pa.types.is_floating(found):
         value = finite(f"CAST({name} AS DOUBLE)")
         scaled = f"({value} * CAST({units} AS DOUBLE))"
         near = f"round({scaled})"

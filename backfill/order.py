@@ -21,7 +21,9 @@ def numbers(column: pa.ChunkedArray) -> Ints:
 
 
 def flat(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column in one piece."""
+    """Return a column in one piece; one that is needs no copy."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
     whole = column.combine_chunks()
     return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
 

@@ -6,7 +6,7 @@ from apache_beam import Pipeline
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
 from unskew.pipelines.backends.beam import expand
-from unskew.pipelines.backends.beam_sql import Job, groups_of, projection_sql
+from unskew.pipelines.backends.beam_sql import Job, projection_sql
 from unskew.pipelines.plan import SetPlan
 
 
@@ -43,6 +43,6 @@ def pipeline_steps(plan: SetPlan) -> str:
     steps = Steps()
     pipeline.visit(steps)
     queries = [
-        f"-- {', '.join(view.name for view in group.views)}\n{projection_sql(job, group)}" for group in groups_of(plan)
+        f"-- {', '.join(view.name for view in group.views)}\n{projection_sql(job, group)}" for group in job.groups
     ]
     return "\n".join([*steps.names, "", *queries])

@@ -21,6 +21,7 @@ from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.errors import EngineError, InputError, nearest, same_but_for_case
 from unskew.pipelines.language import FeatureSet
+from unskew.pipelines.manifest import write_manifest
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.pipelines.timegrid import parse_duration
@@ -150,7 +151,7 @@ def backfill(
         if target is None:
             return joined([str(each) for each in sorted(folder.glob("part-*.arrow"))])
         manifest = manifest_of(plan, table.num_rows, account)
-        (folder / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_manifest(folder, manifest)
         folder.rename(target)
         return manifest
 

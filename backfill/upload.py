@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ from unskew.pipelines.backends.beam_sql import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.language import FeatureSet
+from unskew.pipelines.manifest import digests, write_manifest
 from unskew.pipelines.plan import SetPlan, SourcePlan
 from unskew.pipelines.planner import plan as compile_plan
-from unskew.pipelines.timegrid import DAY, MINUTE, floor_hop
+from unskew.pipelines.timegrid import MINUTE
 from unskew.pipelines.types import Timestamp
 
 CLOCK_SLACK = MINUTE  # how far the clocks of what writes the archive may be apart (design section 8)
@@ -63,11 +62,12 @@ def upload(
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
     target = new_output(output)
     pieces = {each.name: open_events(each, events_of(plan, events, each.name)) for each in plan.sources}
-    if cut is not None and not Timestamp.lo <= cut <= Timestamp.hi:  # type: ignore[operator]
+    first, last = Timestamp.bounds
+    if cut is not None and not first <= cut <= last:
         message = f"cut `{cut}` is outside the years 1 to 9999; give ms since 1970"
         raise InputError(message)
     cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
-    ends = {each.name: (cuts[each.name], batch_end(each, cuts[each.name])) for each in plan.sources}
+    ends = {each.name: (cuts[each.name], each.batch_end(cuts[each.name])) for each in plan.sources}
     with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
         folder = scratch / "upload"
         for view in plan.views:
@@ -84,22 +84,11 @@ def upload(
             "views": {each.name: each.fingerprint for each in plan.views},
             "sources": {name: {"cut": at, "batch_end": end} for name, (at, end) in ends.items()},
             "account": account,
-            "files": {str(each.relative_to(folder)): digest(each) for each in sorted(folder.rglob("*.parquet"))},
+            "files": digests(folder),
         }
-        (folder / "_manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_manifest(folder, manifest)
         folder.rename(target)
     return manifest
-
-
-def digest(path: Path) -> str:
-    """Return a file's sha256, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def batch_end(source: SourcePlan, cut: int) -> int:
-    """Return where closed tiles end, ms: nothing that the stream applies after `cut` can belong before it."""
-    return floor_hop(cut - source.allowed_lateness, DAY)
 
 
 def default_cut(source: SourcePlan, pieces: Sequence[Piece]) -> int:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from unskew.pipelines.errors import InputError, ModelError, nearest
+from unskew.pipelines.manifest import MANIFEST
 from unskew.pipelines.plan import SetPlan
 
 NUMERIC = ("int", "float", "bool", "decimal")
@@ -204,7 +205,7 @@ def read_training_set(source: pa.Table | str | Path, plan: SetPlan) -> pa.Table:
         return source
     folder = Path(source)
     try:
-        manifest = json.loads((folder / "_manifest.json").read_text())
+        manifest = json.loads((folder / MANIFEST).read_text())
         stamped = dict(manifest["fingerprints"])
         table = pa.concat_tables([pq.read_table(each) for each in sorted(folder.glob("*.parquet"))])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +13,9 @@ import pyarrow.parquet as pq
 from unskew.online.read import check_fingerprints, entity_key
 from unskew.online.store import SqliteStore, ViewContent
 from unskew.pipelines.errors import InputError
+from unskew.pipelines.manifest import MANIFEST, digests
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import closed_layout
-from unskew.pipelines.timegrid import DAY, floor_hop
-
-MANIFEST = "_manifest.json"
 
 
 def load_upload(store: SqliteStore, plan: SetPlan, folder: str | Path, instant: int) -> int:
@@ -81,7 +78,7 @@ def source_ends(path: Path, source: SourcePlan, manifest: dict[str, Any]) -> tup
     """Return a source's cut and batch_end, ms, which must follow from one another (design section 8)."""
     found = manifest["sources"].get(source.name)
     cut, end = (found.get("cut"), found.get("batch_end")) if isinstance(found, dict) else (None, None)
-    if type(cut) is not int or end != floor_hop(cut - source.allowed_lateness, DAY):
+    if type(cut) is not int or end != source.batch_end(cut):
         message = f"upload `{path}` has `{found}` for source `{source.name}`, no cut and its batch_end; upload again"
         raise InputError(message)
     return cut, end
@@ -89,13 +86,8 @@ def source_ends(path: Path, source: SourcePlan, manifest: dict[str, Any]) -> tup
 
 def check_files(path: Path, manifest: dict[str, Any]) -> None:
     """Refuse an upload of which a file is missing, too much, or not as it was written."""
-    there = {str(each.relative_to(path)): each for each in path.rglob("*.parquet")}
-    unlike = sorted(there.keys() ^ manifest["files"].keys())
-    if not unlike:
-        for name, each in there.items():
-            with each.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != manifest["files"][name]:
-                    unlike.append(name)
+    there, written = digests(path), manifest["files"]
+    unlike = sorted(name for name in there.keys() | written.keys() if there.get(name) != written.get(name))
     if unlike:
         message = (
             f"upload `{path}` is not as it was written: {len(unlike)} file(s) differ, first `{unlike[0]}`; upload again"

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 from unskew.pipelines.aggregates import AGGREGATES, Aggregate, FeatureType, StateField
-from unskew.pipelines.timegrid import Window
+from unskew.pipelines.timegrid import DAY, Window, floor_hop
 from unskew.pipelines.types import DataType
 
 PLAN_VERSION = 1
@@ -50,6 +50,10 @@ class SourcePlan:
     deduplicate: bool
     topic: str = ""
     archive: str = ""
+
+    def batch_end(self, cut: int) -> int:
+        """Return where an upload's closed tiles end, ms: nothing that the stream applies after `cut` belongs before it."""
+        return floor_hop(cut - self.allowed_lateness, DAY)
 
     def column(self, name: str) -> ColumnPlan:
         """Return the column of that name."""

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.training import backfill
-from unskew.backfill.upload import batch_end
 from unskew.pipelines.backends.beam_sql import Flip as KnownFlip
 from unskew.pipelines.plan import SetPlan
 from unskew.validation.log import SEQUENCE, Log
@@ -21,7 +20,7 @@ def backfills(
     """Return features over all events, over those known at each probe, and over those known had none been in flight."""
     events = {name: each.table for name, each in logs.items()}
     known = [
-        KnownFlip(each.cut, batch_end(log.source, each.cut), each.position, name)
+        KnownFlip(each.cut, log.source.batch_end(each.cut), each.position, name)
         for name, log in logs.items()
         for each in flips
     ]

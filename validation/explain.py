@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from unskew.backfill.upload import batch_end
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.encoding import encode_row
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
@@ -128,7 +127,7 @@ class Truth:
         oldest = min(each.window.tail(t) for each in view.features)
         own = self.entities[view.name].get(key, Entity()).within(oldest - DAY, t + DAY)
         firsts = [each.event for each in own if each.first]
-        read = [Upload(batch_end(log.source, each.cut), each.cut) for each in self.flips if each.position <= asof]
+        read = [Upload(log.source.batch_end(each.cut), each.cut) for each in self.flips if each.position <= asof]
         copies = [each.event for each in own]
         by_side: dict[Side, Events] = {
             "served": in_tiles(firsts, read[-1], asof),
@@ -261,8 +260,8 @@ def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], 
     return found
 
 
-def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, Entity]:
-    """Return the sound events of the probes' entities, by entity."""
+def of_entities(view: ViewPlan, log: Log, probes: pa.Table) -> NDArray[np.bool_]:
+    """Return which rows of a log are of the probes' entities, or copies of such."""
     keys = [each.name for each in view.keys]
     wanted = {tuple(cells) for cells in zip(*(probes[name].to_pylist() for name in keys), strict=True)}
     mask = np.ones(log.table.num_rows, np.bool_)
@@ -271,7 +270,13 @@ def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, Entit
     if log.source.event_id:  # a first copy may be of another entity
         ids = log.table[log.source.event_id[0]]
         mask |= member(ids, ids.filter(pa.array(mask)).to_pylist())
-    rows = oracle_rows(log.source, log.table.filter(pa.array(mask)))
+    return mask
+
+
+def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, Entity]:
+    """Return the sound events of the probes' entities, by entity."""
+    keys = [each.name for each in view.keys]
+    rows = oracle_rows(log.source, log.table.filter(pa.array(of_entities(view, log, probes))))
     examined = [oracle.examine(log.source, row[SEQUENCE], row) for row in rows]
     firsts = oracle.first_copies(log.source, examined)
     found: dict[Key, Entity] = defaultdict(Entity)

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from unskew.backfill.upload import batch_end
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
@@ -85,7 +84,7 @@ def choose_probes(plan: SetPlan, logs: Mapping[str, Log], flips: list[Flip], cou
     now = np.maximum.accumulate(arrival)[at]
     happened = event_times(logs, seq)[row]
     newest = np.searchsorted([each.position for each in flips], seq[at], side="right") - 1
-    ends = np.array([max(batch_end(log.source, each.cut) for log in logs.values()) for each in flips])[newest]
+    ends = np.array([max(log.source.batch_end(each.cut) for log in logs.values()) for each in flips])[newest]
     t = np.maximum(instants(rng, plan, kind, now, happened, ends), ends)
     columns = {"t": pa.array(t), "asof": pa.array(seq[at])}
     return pa.table({**cells_at(plan, logs, seq[row], rng), **columns})

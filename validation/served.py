@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from unskew.backfill.upload import batch_end, upload
+from unskew.backfill.upload import upload
 from unskew.online.kernels import AHEAD
 from unskew.online.materialise import Changelog, Materialiser
 from unskew.online.read import FeatureReader, Reading
@@ -66,7 +66,7 @@ def run_engines(
         lines = folder / f"{name}-lines"
         lines.mkdir()
         write_lines(log, lines / "000000000000.jsonl")
-        run_stream(plan, name, lines, stream_folder(folder, name), since=batch_end(log.source, flips[0].cut))
+        run_stream(plan, name, lines, stream_folder(folder, name), since=log.source.batch_end(flips[0].cut))
 
 
 def upload_folder(folder: Path, number: int) -> Path:

@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.validation.backfills import backfills
 from unskew.validation.compare import python_values
-from unskew.validation.explain import Side, Truth, member, same_value
+from unskew.validation.explain import Side, Truth, of_entities, same_value
 from unskew.validation.log import SEQUENCE, Log, logs_of
 from unskew.validation.probes import Flip
 from unskew.validation.served import Progress, replay, run_engines
@@ -105,10 +106,7 @@ def own_rows(plan: SetPlan, logs: Mapping[str, Log], probe: pa.Table) -> list[Ro
     found: dict[Row, None] = {}
     for view in plan.views:
         log = logs[view.source]
-        mine = np.ones(log.table.num_rows, np.bool_)
-        for key in view.keys:
-            mine &= member(log.table[key.name], probe[key.name].to_pylist())
-        found |= {(view.source, seq): None for seq in log.seq[mine].tolist()}
+        found |= {(view.source, seq): None for seq in log.seq[of_entities(view, log, probe)].tolist()}
     return list(found)
 
 
@@ -126,9 +124,10 @@ def smallest(rows: list[Row], wrong: Callable[[Sequence[Row]], bool], spent: Cal
     parts = 2
     while len(rows) > 1 and not spent():
         size = -(-len(rows) // parts)
-        pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
-        rests = [[each for each in rows if each not in piece] for piece in pieces] if parts > 2 else []  # noqa: PLR2004 - of two parts each is the other's rest
-        smaller = next((each for each in [*pieces, *rests] if each and not spent() and wrong(each)), None)
+        starts = range(0, len(rows), size)
+        pieces = (rows[start : start + size] for start in starts)
+        rests = (rows[:start] + rows[start + size :] for start in starts if parts > 2)  # noqa: PLR2004 - of two parts each is the other's rest
+        smaller = next((each for each in chain(pieces, rests) if each and not spent() and wrong(each)), None)
         if smaller is not None:
             rows, parts = smaller, max(parts - 1, 2) if len(smaller) > size else 2
         elif size == 1:

@@ -24,7 +24,7 @@ from unskew.backfill.bucket_rows import bucket_events, sorted_events, without
 from unskew.backfill.events import Piece, judge, read_arrow, read_batch
 from unskew.backfill.order import entity_codes, numbers, repeated, sorted_rows
 from unskew.pipelines.backends.beam_shuffle import Part, hand_over, read, take_over, write_file
-from unskew.pipelines.backends.beam_sql import Group, Job, groups_of, identity_sql, projection_sql, taken_sql
+from unskew.pipelines.backends.beam_sql import Group, Job, identity_sql, projection_sql, taken_sql
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.plan import SourcePlan
 
@@ -64,7 +64,7 @@ class JudgeEvents(OfJob):
     def process(self, piece: Piece) -> Iterator[Any]:
         """Judge one piece and hand out its rows."""
         source = self.job.plan.source(piece.source)
-        groups = [each for each in groups_of(self.job.plan) if each.source == source]
+        groups = [each for each in self.job.groups if each.source == source]
         sequence = [self.job.sequence] if self.job.sequence else []
         table = piece.read([*(each.name for each in source.columns), *sequence])
         with judge(source, table, piece.first, self.job.sequence) as connection:
@@ -123,7 +123,7 @@ class PartitionSpine(OfJob):
         with duckdb.connect() as connection:
             connection.execute("SET threads = 1")
             connection.register("spine", read_arrow(path))
-            for group in groups_of(self.job.plan):
+            for group in self.job.groups:
                 keys = group.key_columns()
                 columns = ", ".join(f"{key} AS __k{index}" for index, key in enumerate(keys))
                 part = f"coalesce(hash({', '.join(keys)}) % {self.job.partitions}, 0)"
@@ -143,7 +143,7 @@ class ComputeBucket(OfJob):
         spine = take_over(inputs["spine"])
         if spine is None:
             return
-        group = next(each for each in groups_of(self.job.plan) if each.name == name)
+        group = self.job.group(name)
         dropped = [np.frombuffer(each, np.int64) for owner, each, _ in found if owner == group.source.name]
         rows, computed = compute_bucket(group, take_over(inputs["events"]), spine, dropped)
         blocks = np.unique(rows // ROWS_PER_BLOCK)

@@ -73,6 +73,21 @@ class Job:
     spine: str = ""
     format: Literal["parquet", "arrow"] = "arrow"
 
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of the set's views, each named by its first view."""
+        found: dict[tuple[str, tuple[ColumnPlan, ...]], list[ViewPlan]] = {}
+        for view in self.plan.views:
+            found.setdefault((view.source, view.keys), []).append(view)
+        return tuple(
+            Group(views[0].name, self.plan.source(source), keys, tuple(views))
+            for (source, keys), views in found.items()
+        )
+
+    def group(self, name: str) -> Group:
+        """Return the group of that name."""
+        return next(each for each in self.groups if each.name == name)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -99,16 +114,6 @@ class Group:
     def present(self) -> str:
         """Return whether no key is null."""
         return " AND ".join(f"{key} IS NOT NULL" for key in self.key_columns())
-
-
-def groups_of(plan: SetPlan) -> tuple[Group, ...]:
-    """Return the groups of a set, each named by its first view."""
-    found: dict[tuple[str, tuple[ColumnPlan, ...]], list[ViewPlan]] = {}
-    for view in plan.views:
-        found.setdefault((view.source, view.keys), []).append(view)
-    return tuple(
-        Group(views[0].name, plan.source(source), keys, tuple(views)) for (source, keys), views in found.items()
-    )
 
 
 def known_sql(job: Job, source: SourcePlan) -> str:

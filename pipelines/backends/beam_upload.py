@@ -16,7 +16,7 @@ from unskew.backfill.order import entity_codes
 from unskew.backfill.tiles import closed_records
 from unskew.pipelines.backends.beam import accounted, judged_pieces
 from unskew.pipelines.backends.beam_shuffle import Part, take_over
-from unskew.pipelines.backends.beam_sql import Job, groups_of
+from unskew.pipelines.backends.beam_sql import Job
 
 
 def closed_bucket(
@@ -24,7 +24,7 @@ def closed_bucket(
 ) -> None:
     """Pack the records of one (group, bucket) and write them to a file in each view's folder."""
     (name, part), rows = element
-    group = next(each for each in groups_of(job.plan) if each.name == name)
+    group = job.group(name)
     source = group.source
     dropped = [np.frombuffer(each, np.int64) for owner, each, _ in found if owner == source.name]
     table = take_over(rows)

@@ -106,7 +106,7 @@ def parsed(source: SourcePlan) -> str:
         key = text(f'"{name}"')
         query = inside(f"JSON_QUERY(w, 'lax $[0].{name}' WITH UNCONDITIONAL ARRAY WRAPPER)")
         token = f"CASE WHEN _plain IS NULL THEN {query} ELSE _plain[{key}] END"
-        items.append(f"{barrier(token) if name == source.event_time else token} AS {quoted('_t_' + name)}")
+        items.append(f"{kept_apart(source, name, token)} AS {quoted('_t_' + name)}")
     for each in source.columns:
         if each.type.kind == "string":
             plain = inside(f"_plain[{text(chr(34) + each.name + chr(34))}]")
@@ -120,14 +120,18 @@ def inside(expression: str) -> str:
     return f"SUBSTRING({expression}, 2, CHAR_LENGTH({expression}) - 2)"
 
 
+def kept_apart(source: SourcePlan, name: str, expression: str) -> str:
+    """Return a column's expression, the event time's behind a barrier: the next layer reads it more than once."""
+    return barrier(expression) if name == source.event_time else expression
+
+
 def typed(source: SourcePlan) -> str:
     """Encode: BIGINT, STRING or BOOLEAN, null for a wrong form and past int64; the texts go along."""
     items = ["_raw", "_object", f"TRY_CAST({quoted('_t__seq')} AS BIGINT) AS `_seq`"]
     for each in source.columns:
-        value = encoded(each)
         items += [
             quoted("_t_" + each.name),
-            f"{barrier(value) if each.name == source.event_time else value} AS {quoted(each.name)}",
+            f"{kept_apart(source, each.name, encoded(each))} AS {quoted(each.name)}",
         ]
     return f"SELECT\n  {listed(items)}\nFROM parsed"
 

@@ -14,9 +14,9 @@ import typer
 
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import SetPlan
+from unskew.pipelines.types import Timestamp
 
 CHECK_FAILED, WRONG_USE = 1, 2
-FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999  # ms, the years 1 to 9999
 STATE = {"debug": False}
 Defs = Annotated[Path, typer.Option(help="Python file with the definitions.")]
 SetName = Annotated[str | None, typer.Option("--set", help="Feature set, where the file defines several.")]
@@ -90,7 +90,8 @@ def instant(text: str) -> int:
             message = f"instant `{text}` is neither epoch milliseconds nor ISO 8601; write e.g. 2025-03-01T12:00:00"
             raise InputError(message) from None
         found = round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
-    if not FIRST <= found <= LAST:
+    first, last = Timestamp.bounds
+    if not first <= found <= last:
         message = f"instant `{text[:40]}` is outside the years 1 to 9999; give ms since 1970, or ISO 8601"
         raise InputError(message)
     return found

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unskew.backfill.training import backfill
-from unskew.backfill.upload import batch_end, upload
+from unskew.backfill.upload import upload
 from unskew.model.network import Settings
 from unskew.model.scoring import Scorer
 from unskew.model.training import Trained, train
@@ -200,7 +200,7 @@ def labelled_spine(scenario: Scenario, logs: dict[str, Log]) -> pa.Table:
 
 def stream_rest(plan: SetPlan, store: SqliteStore, log: Log, cut: int, folder: Path) -> dict[str, Any]:
     """Stream what the upload does not hold, and write it into the store."""
-    since = batch_end(log.source, cut)
+    since = log.source.batch_end(cut)
     lines = folder / "lines" / log.source.name
     lines.mkdir(parents=True)
     write_lines(log.rest(since - log.source.max_future_skew), lines / "000000000000.jsonl")

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 import pytest
 
 from tests.conformance.cases import EVERYTHING
-from unskew.backfill.upload import batch_end
 from unskew.pipelines import plan
 from unskew.pipelines.timegrid import DAY
 from unskew.validation.adversarial import NAMES, SILENT, adversarial
@@ -26,7 +25,7 @@ VIEWS = [each for each in PLAN.views if each.source == "single"]
 
 
 def ends(log: Log) -> list[int]:
-    return [batch_end(log.source, each.cut) for each in FLIPS]
+    return [log.source.batch_end(each.cut) for each in FLIPS]
 
 
 def on(instants: Any, edge: Any) -> list[int]:

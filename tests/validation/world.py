@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from unskew.backfill.upload import batch_end, upload
+from unskew.backfill.upload import upload
 from unskew.online.java import java_home
 from unskew.pipelines import (
     Decimal,
@@ -106,7 +106,7 @@ class World:
     def job(self, folder: Path) -> FlinkJob:
         """Compile the stream as `run_stream` does, without the account's streams; its output goes below the folder."""
         lines = self.folder / f"{SOURCE}-lines" / "000000000000.jsonl"
-        since = batch_end(self.plan.source(SOURCE), self.flips[0].cut)
+        since = self.plan.source(SOURCE).batch_end(self.flips[0].cut)
         job = compile_source(self.plan, SOURCE, lines, stream_folder(folder, SOURCE), since=since)
         return replace(job, streams=tuple(each for each in job.streams if each.view))
 
