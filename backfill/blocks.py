@@ -15,12 +15,12 @@ from unskew.backfill.events import encoded
 from unskew.backfill.frames import plain
 from unskew.backfill.kernels import Ints, scatter, scatter_bits
 from unskew.backfill.order import flat
-from unskew.pipelines.aggregates import FeatureType, Values
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.derived import evaluate, features_read
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import FeaturePlan, SetPlan
+from unskew.pipelines.states import FeatureType, Values
 
 WORD = 8  # bytes of the types that are scattered; others are few and taken by Arrow
 
@@ -72,8 +72,8 @@ def placed(feature: FeaturePlan, pieces: Sequence[tuple[pa.Array, Ints, Ints]], 
     """Return a feature of one block from the parts that have its rows."""
     if not pieces:
         none = np.zeros(0, np.int64)
-        offsets = np.zeros(1, np.int64) if feature.type.repeated else None
-        strings = pa.array([], pa.string()) if feature.type.kind == "string" else None
+        offsets = None if feature.type.scalar else np.zeros(1, np.int64)
+        strings = pa.array([], pa.string()) if "string" in (feature.type.kind, feature.type.key) else None
         return to_arrow(Values(none, np.zeros(0, np.bool_), offsets), feature.type, strings)
     kind = pieces[0][0].type
     if not pa.types.is_primitive(kind) or kind.bit_width != WORD * 8:
@@ -96,7 +96,7 @@ def derived_inputs(plan: SetPlan, spine: pa.Table, features: pa.Table) -> dict[s
     found = {each: as_values(features[each]) for each in read}
     if plan.request:
         coded = encode_request(plan, spine)
-        found |= {each.name: as_values(coded[each.name]) for each in plan.request if each.type.kind != "string"}
+        found |= {each.name: as_values(coded[each.name]) for each in plan.request}
     return found
 
 
@@ -114,8 +114,15 @@ def encode_request(plan: SetPlan, spine: pa.Table) -> pa.Table:
 
 
 def as_values(column: pa.ChunkedArray) -> Values:
-    """Return a numeric column as an array with its nulls apart."""
+    """Return a column as an array with its nulls apart; of a list its numbers and their bounds."""
     valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
+    if pa.types.is_list(column.type):
+        lists = flat(column)
+        sizes = lists.value_lengths().fill_null(0).to_numpy()
+        entries = as_values(pa.chunked_array([lists.flatten()])).data
+        return Values(entries, valid, np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))))
+    if pa.types.is_string(column.type):
+        return Values(column.to_numpy(), valid)
     if pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):
         column = column.cast(pa.int64())
     zero = pa.scalar(0, column.type)

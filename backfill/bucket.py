@@ -2,88 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from unskew.backfill.kernels import (
-    Bools,
-    Ints,
-    known_positions,
-    newest_entries,
-    running_maximum,
-    sliding_distinct,
-    sliding_extreme,
-    window_bounds,
-)
-from unskew.pipelines.aggregates import Finish, StateField, Values
+from unskew.backfill.kernels import Ints, known_positions, running_maximum, sliding_distinct, window_bounds
+from unskew.backfill.window_states import Column, Events, Spine, field_state
 from unskew.pipelines.arrow import to_arrow
-from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import FeaturePlan, ViewPlan
+from unskew.pipelines.states import LISTS, StateField, Values
 from unskew.pipelines.timegrid import Window
-from unskew.pipelines.types import VALUE_LIMIT
 
-SAFE_ROWS = 2**22  # fewer summed inputs of at most 2**40 cannot overflow int64
-
-
-@dataclass(frozen=True)
-class Column:
-    """The lifts of one state field, (e,): numbers, or codes of `strings`; `valid` is False for null."""
-
-    data: Ints
-    valid: Bools
-    strings: pa.Array | None = None
-
-    @cached_property
-    def prefix(self) -> Ints:
-        """Sums of the first 0, 1 ... e values, null as 0, (e + 1,); they may wrap."""
-        return prefix_sums(self.data if self.valid.all() else np.where(self.valid, self.data, 0))
-
-    @cached_property
-    def present(self) -> Ints:
-        """Numbers of valid values among the first 0, 1 ... e, (e + 1,)."""
-        return prefix_sums(self.valid)
-
-    @cached_property
-    def codes(self) -> tuple[Ints, int]:
-        """The values as 0..size-1, null as -1, and how many there are."""
-        encoded = pa.array(self.data).dictionary_encode()
-        codes = encoded.indices.to_numpy().astype(np.int64)
-        return (codes if self.valid.all() else np.where(self.valid, codes, -1)), len(encoded.dictionary)
-
-
-@dataclass(frozen=True)
-class Events:
-    """A bucket's events sorted by (entity, ts, id): codes of entities, instants in ms, one column per field.
-
-    Where a source counts every copy, `tie` numbers the runs of equal (ts, id): their order is by value.
-    """
-
-    entity: Ints
-    ts: Ints
-    known: Ints | None
-    fields: Sequence[Column]
-    tie: Ints | None = None
-
-
-@dataclass(frozen=True)
-class Spine:
-    """A bucket's spine rows sorted by (entity, t); an event counts where its `known` is at most `asof`."""
-
-    entity: Ints
-    t: Ints
-    asof: Ints
-
-
-def prefix_sums(values: NDArray[np.generic]) -> Ints:
-    """Return the sums of the first 0, 1 ... n values, (n + 1,)."""
-    found = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(values, dtype=np.int64, out=found[1:])
-    return found
+ENTRIES_AT_ONCE = 1 << 22  # of multisets that are in memory together
+TEXTS = ("first", "last", "multiset", *LISTS)  # fields whose value is one of the input's
 
 
 def bucket_features(view: ViewPlan, events: Events, spine: Spine) -> list[pa.Array]:
@@ -100,34 +32,73 @@ def bucket_features(view: ViewPlan, events: Events, spine: Spine) -> list[pa.Arr
         If a sum could pass int64.
     """
     states: dict[tuple[Window, int], Values] = {}
+    bounds: dict[Window, tuple[Ints, Ints]] = {}
     for window in dict.fromkeys(each.window for each in view.features):
-        needed = sorted({field for each in view.features if each.window == window for field in each.fields})
-        bounds = window_bounds(events.entity, events.ts, spine.entity, window.tail(spine.t), window.head(spine.t))
-        for field, state in zip(needed, window_states(view, needed, events, spine, bounds), strict=True):
-            states[window, field] = state
-    return [finished(view, each, events, spine, states) for each in view.features]
+        bounds[window] = window_bounds(
+            events.entity, events.ts, spine.entity, window.tail(spine.t), window.head(spine.t)
+        )
+        simple = [each for each in view.features if each.window == window and not counted(view, each)]
+        needed = sorted({field for each in simple for field in each.fields})
+        found = window_states([view.fields[each] for each in needed], needed, events, spine, bounds[window])
+        states |= {(window, field): state for field, state in zip(needed, found, strict=True)}
+    return [
+        counted_feature(view, each, events, spine, bounds[each.window])
+        if counted(view, each)
+        else finished(view, each, events, spine.t, [states[each.window, field] for field in each.fields])
+        for each in view.features
+    ]
+
+
+def counted(view: ViewPlan, feature: FeaturePlan) -> bool:
+    """Return whether a feature needs the values of a multiset and their counts."""
+    return view.fields[feature.fields[0]].kind == "multiset" and not feature.sized
 
 
 def finished(
-    view: ViewPlan, feature: FeaturePlan, events: Events, spine: Spine, states: dict[tuple[Window, int], Values]
-) -> pa.Array:
+    view: ViewPlan, feature: FeaturePlan, events: Events, at: Ints, states: Sequence[Values]
+) -> pa.Array:  # fmt: skip
     """Apply the aggregate's finish and give the values their Arrow type."""
-    found = feature.spec.finish(
-        [states[feature.window, each] for each in feature.fields], Finish(spine.t, feature.units)
-    )
-    kind = view.fields[feature.fields[0]].kind
-    strings = events.fields[feature.fields[0]].strings if kind in ("first", "last", "list") else None
-    return to_arrow(found, feature.type, strings)
+    field = feature.fields[0]
+    wanted = view.fields[field].kind in TEXTS and not feature.sized
+    values = feature.since_start(feature.finish(states, at), at)
+    return to_arrow(values, feature.type, events.fields[field].strings if wanted else None)
+
+
+def counted_feature(
+    view: ViewPlan, feature: FeaturePlan, events: Events, spine: Spine, bounds: tuple[Ints, Ints]
+) -> pa.Array:
+    """Compute a feature of a multiset some rows at a time: all rows' values together may be many."""
+    field = feature.fields[0]
+    parts = []
+    for lo, hi in runs_of_rows(events.fields[field], bounds):
+        some = Spine(spine.entity[lo:hi], spine.t[lo:hi], spine.asof[lo:hi])
+        own = (bounds[0][lo:hi], bounds[1][lo:hi])
+        state = window_states([view.fields[field]], [field], events, some, own, counts=True)
+        parts.append(finished(view, feature, events, some.t, state))
+    return pa.concat_arrays(parts)
+
+
+def runs_of_rows(column: Column, bounds: tuple[Ints, Ints]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of spine rows whose windows hold at most `ENTRIES_AT_ONCE` values, or that are one row."""
+    sizes = np.cumsum(sliding_distinct(*column.codes, *bounds))
+    lo = 0
+    while True:
+        before = sizes[lo - 1] if lo else 0
+        hi = max(int(np.searchsorted(sizes, before + ENTRIES_AT_ONCE, side="right")), lo + 1)
+        yield lo, min(hi, len(sizes))
+        if hi >= len(sizes):
+            return
+        lo = hi
 
 
 def window_states(
-    view: ViewPlan, needed: Sequence[int], events: Events, spine: Spine, bounds: tuple[Ints, Ints]
-) -> list[Values]:
+    fields: Sequence[StateField], needed: Sequence[int], events: Events, spine: Spine, bounds: tuple[Ints, Ints],
+    *, counts: bool = False,
+) -> list[Values]:  # fmt: skip
     """Return the state of each needed field; rows that may not know all their events are computed apart."""
     lo, hi = bounds
     columns = [events.fields[each] for each in needed]
-    fields = [view.fields[each] for each in needed]
-    fast = [field_state(*pair, lo, hi, events.tie) for pair in zip(fields, columns, strict=True)]
+    fast = [field_state(*pair, lo, hi, events.tie, counts) for pair in zip(fields, columns, strict=True)]
     if events.known is None or not len(events.known):
         return fast
     newest = running_maximum(events.entity, events.known)
@@ -135,59 +106,13 @@ def window_states(
     if not len(unsure):
         return fast
     offsets, positions = known_positions(events.known, lo[unsure], hi[unsure], spine.asof[unsure])
-    taken = [Column(each.data[positions], each.valid[positions], each.strings) for each in columns]
+    taken = [each.rows(positions) for each in columns]
     tie = None
     if events.tie is not None:
         row = np.repeat(np.arange(len(unsure)), np.diff(offsets))
         tie = row * (len(events.tie) + 1) + events.tie[positions]
-    slow = [field_state(*pair, offsets[:-1], offsets[1:], tie) for pair in zip(fields, taken, strict=True)]
+    slow = [field_state(*pair, offsets[:-1], offsets[1:], tie, counts) for pair in zip(fields, taken, strict=True)]
     return [replaced(whole, unsure, part) for whole, part in zip(fast, slow, strict=True)]
-
-
-def field_state(field: StateField, column: Column, lo: Ints, hi: Ints, tie: Ints | None) -> Values:
-    """Return the state of one field over the windows ``lo:hi``."""
-    if field.kind == "add":
-        return sums(column, lo, hi)
-    if field.kind in ("min", "max"):
-        return Values(*sliding_extreme(column.data, column.valid, lo, hi, field.kind == "max"))
-    if field.kind == "multiset":
-        return Values(sliding_distinct(*column.codes, lo, hi), np.ones(len(lo), np.bool_))
-    return ordered_state(field, column if tie is None else by_value(column, tie), lo, hi)
-
-
-def by_value(column: Column, tie: Ints) -> Column:
-    """Return the column with the values of each run of equal (ts, id) in ascending order."""
-    rank = column.data
-    if column.strings is not None and len(column.strings):
-        places = np.argsort(np.array([(each or "").encode() for each in column.strings.to_pylist()], dtype=object))
-        rank = np.argsort(places)[column.data]
-    order = np.lexsort((rank, tie))
-    return Column(column.data[order], column.valid[order], column.strings)
-
-
-def sums(column: Column, lo: Ints, hi: Ints) -> Values:
-    """Return differences of prefix sums: wrapping cancels out while the true sum fits int64."""
-    prefix = column.prefix
-    if len(lo) and int((hi - lo).max()) >= SAFE_ROWS:
-        data = np.where(column.valid, column.data, 0)
-        rough = np.concatenate((np.zeros(1), np.cumsum(data, dtype=np.float64)))
-        if np.abs(rough[hi] - rough[lo]).max() > VALUE_LIMIT:
-            message = f"a sum over more than {SAFE_ROWS} rows passes 2**62; declare a tighter range or a shorter window"
-            raise EngineError(message)
-    return Values(prefix[hi] - prefix[lo], np.ones(len(lo), np.bool_))
-
-
-def ordered_state(field: StateField, column: Column, lo: Ints, hi: Ints) -> Values:
-    """Return first, last or the k newest of the values that are not null."""
-    present = column.data[column.valid]
-    start, stop = column.present[lo], column.present[hi]
-    if field.kind == "list":
-        offsets, entries = newest_entries(start, stop, field.k)
-        return Values(present[entries], stop > start, offsets)
-    if not len(present):
-        return Values(np.zeros(len(lo), np.int64), np.zeros(len(lo), np.bool_))
-    at = start if field.kind == "first" else stop - 1
-    return Values(present[np.clip(at, 0, len(present) - 1)], stop > start)
 
 
 def replaced(whole: Values, rows: Ints, part: Values) -> Values:
@@ -202,5 +127,14 @@ def replaced(whole: Values, rows: Ints, part: Values) -> Values:
     lengths[rows], starts[rows] = np.diff(part.offsets), part.offsets[:-1] + len(whole.data)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-    entries = np.concatenate((whole.data, part.data))[np.repeat(starts, lengths) + within]
-    return Values(entries, valid, offsets)
+    return together(whole, part).entries(np.repeat(starts, lengths) + within, offsets)
+
+
+def together(a: Values, b: Values) -> Values:
+    """Return the entries of both, one after the other."""
+    counts = None if a.counts is None or b.counts is None else np.concatenate((a.counts, b.counts))
+    inner = tuple(
+        Values(np.concatenate((x.data, y.data)), np.concatenate((x.valid, y.valid)))
+        for x, y in zip(a.inner, b.inner, strict=True)
+    )
+    return Values(np.concatenate((a.data, b.data)), np.zeros(0, np.bool_), None, counts, inner)

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from unskew.backfill.bucket import Column, Events
 from unskew.backfill.order import flat, numbers, ranks, sorted_rows
+from unskew.backfill.window_states import Column, Events
 from unskew.pipelines.plan import SourcePlan, ViewPlan
-
-ORDERED = ("first", "last", "list")
+from unskew.pipelines.states import NEEDS_ORDER, StateField
 
 
 def without(events: pa.Table, dropped: Sequence[np.ndarray]) -> pa.Table:  # type: ignore[type-arg]
@@ -29,32 +28,37 @@ def sorted_events(source: SourcePlan, events: pa.Table) -> pa.Table:
     return events.combine_chunks().take(pa.array(order))
 
 
-def bucket_events(view: ViewPlan, source: SourcePlan, events: pa.Table | None, fields: Sequence[str]) -> Events:
-    """Return sorted rows as the kernels take them; `fields` are the columns of the view's lifts."""
+def bucket_events(
+    view: ViewPlan, source: SourcePlan, events: pa.Table | None, fields: Sequence[Sequence[str]]
+) -> Events:
+    """Return sorted rows as the kernels take them; `fields` are the columns of each field's lifts."""
     if events is None:
         none = np.zeros(0, np.int64)
-        columns = [empty_column(each.lift.type.kind == "string") for each in view.fields]
-        return Events(none, none, None, columns)
-    columns = [field_column(events[each]) for each in fields]
+        return Events(none, none, None, [empty_column(each) for each in view.fields])
+    columns = [field_column(events, *each) for each in fields]
     known = numbers(events["__known"]) if "__known" in events.column_names else None
     tie = None
-    if not source.deduplicate and any(each.kind in ORDERED for each in view.fields):
+    if not source.deduplicate and any(each.kind in NEEDS_ORDER for each in view.fields):
         tie = runs(events.select(["__entity", "__ts", *(f"__i{index}" for index in range(len(source.event_id)))]))
     return Events(numbers(events["__entity"]), numbers(events["__ts"]), known, columns, tie)
 
 
-def empty_column(strings: bool) -> Column:
+def empty_column(field: StateField) -> Column:
     """Return a field's column over no events."""
-    return Column(np.zeros(0, np.int64), np.zeros(0, np.bool_), pa.array([], pa.string()) if strings else None)
+    strings = pa.array([], pa.string()) if field.lift.type.kind == "string" else None
+    inner = tuple(empty_column(each) for each in field.inner)
+    return Column(np.zeros(0, np.int64), np.zeros(0, np.bool_), strings, inner)
 
 
-def field_column(column: pa.ChunkedArray) -> Column:
+def field_column(events: pa.Table, lift: str, *inner: str) -> Column:
     """Return a field's lifts; strings as codes."""
+    column = events[lift]
     valid = column.is_valid().to_numpy().astype(np.bool_, copy=False)
     if not pa.types.is_string(column.type):
-        return Column(numbers(column), valid)
+        return Column(numbers(column), valid, None, tuple(field_column(events, each) for each in inner))
     encoded = flat(column).dictionary_encode()
-    return Column(numbers(pa.chunked_array([encoded.indices])), valid, encoded.dictionary)
+    codes = numbers(pa.chunked_array([encoded.indices]))
+    return Column(codes, valid, encoded.dictionary, tuple(field_column(events, each) for each in inner))
 
 
 def runs(keys: pa.Table) -> Any:

@@ -100,15 +100,112 @@ def sliding_distinct(codes: Ints, size: int, lo: Ints, hi: Ints) -> Ints:
 
 
 @njit(cache=True, nogil=True)
-def newest_entries(lo: Ints, hi: Ints, k: int) -> tuple[Ints, Ints]:
-    """Return (s + 1,) offsets and the at most k positions of each row's range, last first."""
+def sliding_counts(codes: Ints, size: int, lo: Ints, hi: Ints, offsets: Ints) -> tuple[Ints, Ints]:
+    """Return the different codes of each window, ascending, and their counts, at the given (s + 1,) offsets."""
+    entries, found = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
+    counts = np.zeros(size, np.int64)
+    active = np.empty(size + 1, np.int64)  # codes that are in the window, ascending
+    length = 0
+    a = b = 0
+    for row in range(len(lo)):
+        if lo[row] >= b:
+            for index in range(length):
+                counts[active[index]] = 0
+            length = 0
+            a = b = int(lo[row])
+        while b < hi[row]:
+            code = codes[b]
+            if code >= 0:
+                counts[code] += 1
+                if counts[code] == 1:
+                    at = np.searchsorted(active[:length], code)
+                    for index in range(length, at, -1):
+                        active[index] = active[index - 1]
+                    active[at] = code
+                    length += 1
+            b += 1
+        while a < lo[row]:
+            code = codes[a]
+            if code >= 0:
+                counts[code] -= 1
+                if counts[code] == 0:
+                    at = np.searchsorted(active[:length], code)
+                    for index in range(at, length - 1):
+                        active[index] = active[index + 1]
+                    length -= 1
+            a += 1
+        for index in range(length):
+            entries[offsets[row] + index] = active[index]
+            found[offsets[row] + index] = counts[active[index]]
+    return entries, found
+
+
+@njit(cache=True, nogil=True)
+def added(tree: Ints, code: int, change: int) -> None:
+    """Change the count of a code in a binary indexed tree."""
+    at = code + 1
+    while at < len(tree):
+        tree[at] += change
+        at += at & -at
+
+
+@njit(cache=True, nogil=True)
+def selected(tree: Ints, rank: int) -> int:
+    """Return the code of the rank-th smallest entry, counted from 1."""
+    at, step = 0, 1
+    while step * 2 < len(tree):
+        step *= 2
+    while step:
+        if at + step < len(tree) and tree[at + step] < rank:
+            at += step
+            rank -= tree[at]
+        step //= 2
+    return at
+
+
+@njit(cache=True, nogil=True)
+def sliding_top(codes: Ints, size: int, lo: Ints, hi: Ints, k: int, largest: bool) -> tuple[Ints, Ints]:
+    """Return (s + 1,) offsets and the at most k largest codes of each window, descending, or the smallest, ascending."""
+    offsets = np.zeros(len(lo) + 1, np.int64)
+    present = np.zeros(len(codes) + 1, np.int64)
+    for index in range(len(codes)):
+        present[index + 1] = present[index] + (codes[index] >= 0)
+    for row in range(len(lo)):
+        offsets[row + 1] = offsets[row] + min(k, present[hi[row]] - present[lo[row]])
+    entries = np.empty(offsets[-1], np.int64)
+    tree = np.zeros(size + 1, np.int64)
+    a = b = 0
+    for row in range(len(lo)):
+        if lo[row] >= b:
+            while a < b:
+                if codes[a] >= 0:
+                    added(tree, codes[a], -1)
+                a += 1
+            a = b = int(lo[row])
+        while b < hi[row]:
+            if codes[b] >= 0:
+                added(tree, codes[b], 1)
+            b += 1
+        while a < lo[row]:
+            if codes[a] >= 0:
+                added(tree, codes[a], -1)
+            a += 1
+        n = present[hi[row]] - present[lo[row]]
+        for index in range(offsets[row + 1] - offsets[row]):
+            entries[offsets[row] + index] = selected(tree, n - index if largest else index + 1)
+    return offsets, entries
+
+
+@njit(cache=True, nogil=True)
+def outer_entries(lo: Ints, hi: Ints, k: int, last: bool) -> tuple[Ints, Ints]:
+    """Return (s + 1,) offsets and the at most k first positions of each row's range, or the last, last first."""
     offsets = np.zeros(len(lo) + 1, np.int64)
     for row in range(len(lo)):
         offsets[row + 1] = offsets[row] + min(k, hi[row] - lo[row])
     entries = np.empty(offsets[-1], np.int64)
     for row in range(len(lo)):
         for index in range(offsets[row + 1] - offsets[row]):
-            entries[offsets[row] + index] = hi[row] - 1 - index
+            entries[offsets[row] + index] = hi[row] - 1 - index if last else lo[row] + index
     return offsets, entries
 
 

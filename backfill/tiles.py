@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from unskew.backfill.bucket import SAFE_ROWS, Column, Events, by_value
 from unskew.backfill.kernels import Bools, Ints
-from unskew.pipelines.aggregates import StateField
+from unskew.backfill.window_states import SAFE_ROWS, Column, Events, by_value
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import ViewPlan
 from unskew.pipelines.records import NO_STRING, Rows, Section, ascending, closed_layout, field_prints, pack, validity
-from unskew.pipelines.timegrid import floor_hop
+from unskew.pipelines.states import NEEDS_ORDER, StateField
+from unskew.pipelines.timegrid import LIFETIME, floor_hop
 from unskew.pipelines.types import INT64_MAX, INT64_MIN, VALUE_LIMIT
+
+EARLIER = -LIFETIME // 2  # start of the tile that holds all before the reach of finite windows, ms
 
 
 def closed_records(view: ViewPlan, events: Events, entities: int, batch_end: int) -> list[bytes]:
@@ -38,12 +42,33 @@ def closed_records(view: ViewPlan, events: Events, entities: int, batch_end: int
     """
     layout = closed_layout(view)
     strings, columns = shared_strings(events.fields)
-    named = dict(zip(field_prints(view), zip(view.fields, columns, strict=True), strict=True))
-    reach = {
-        hop: min(each.window.tail(batch_end) for each in view.features if each.window.hop == hop) for hop in view.hops
-    }
-    rows = [section_rows(each, named, events, reach[each.hop]) for each in layout.sections]
+    named = dict(zip(field_prints(view.fields), zip(view.fields, columns, strict=True), strict=True))
+    rows = [section_rows(each, named, events, reach_of(view, each.hop, batch_end)) for each in layout.sections]
     return pack(layout, rows, entities, strings)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far back the windows of a grid read once tiles end at `batch_end`, ms.
+
+    Parameters
+    ----------
+    oldest
+        Earlier events are in no window.
+    together
+        Earlier tiles are read all or none, and become one.
+    """
+
+    oldest: int
+    together: int
+
+
+def reach_of(view: ViewPlan, hop: int, batch_end: int) -> Reach:
+    """Return the reach of a view's windows on a grid."""
+    windows = [each.window for each in view.features if each.window.hop == hop]
+    oldest = min(each.tail(batch_end) for each in windows)
+    edges = [each.head(batch_end) if each.size == LIFETIME else each.tail(batch_end) for each in windows]
+    return Reach(oldest, floor_hop(min(edges), hop))
 
 
 def shared_strings(fields: Sequence[Column]) -> tuple[list[str], list[Column]]:
@@ -57,35 +82,55 @@ def shared_strings(fields: Sequence[Column]) -> tuple[list[str], list[Column]]:
             found.append(column)
             continue
         renumber = np.array([*(places.get(each, NO_STRING) for each in texts), NO_STRING], np.int64)
-        found.append(Column(renumber[np.where(column.valid, column.data, -1)], column.valid))
+        found.append(Column(renumber[np.where(column.valid, column.data, -1)], column.valid, None, column.inner))
     return strings, found
 
 
-def section_rows(section: Section, named: dict[str, tuple[StateField, Column]], events: Events, reach: int) -> Rows:
-    """Return a section's rows over the events from `reach` on."""
-    kept = events.ts >= reach
-    entity, start = events.entity[kept], floor_hop(events.ts[kept], section.hop)
+def section_rows(section: Section, named: dict[str, tuple[StateField, Column]], events: Events, reach: Reach) -> Rows:
+    """Return a section's rows over the events that windows reach."""
+    kept = events.ts >= reach.oldest
+    entity, ts = events.entity[kept], events.ts[kept]
+    start = np.where(ts < reach.together, EARLIER, floor_hop(ts, section.hop))
     new = np.ones(len(entity), np.bool_)
     new[1:] = (entity[1:] != entity[:-1]) | (start[1:] != start[:-1])
     tie = None if events.tie is None else events.tie[kept]
     if section.kind == "tiles":
         return tile_rows(section, named, kept, tie, (entity, start, new))
     field, column = named[section.field]
-    ordered = field.kind == "list" and tie is not None
-    data, valid = taken(column, kept, tie if ordered else None)
+    data, valid = taken(column, kept, tie if field.kind in NEEDS_ORDER else None)
     group = np.cumsum(new) - 1
     entity, start, group, data = entity[valid], start[valid], group[valid], data[valid]
     if section.kind == "entries":
-        rank = np.searchsorted(group, group, side="right") - np.arange(len(group))  # 1 for the newest of its tile
-        newest = rank <= field.k
-        return Rows(entity[newest], {"start": start[newest], "value": data[newest]})
+        chosen = best_of_each(field, group, data)
+        return Rows(entity[chosen], {"start": start[chosen], "value": data[chosen]})
     order = np.lexsort((data, group))
     first = np.ones(len(order), np.bool_)
     first[1:] = (group[order][1:] != group[order][:-1]) | (data[order][1:] != data[order][:-1])
     at = np.flatnonzero(first)
     counts = np.diff(np.append(at, len(order)))
     rows = order[at]
-    return Rows(entity[rows], {"start": start[rows], "value": data[rows], "count": counts.astype(np.int64)})
+    inner = inner_rows(field, column.rows(np.flatnonzero(kept)).rows(np.flatnonzero(valid)).rows(order), at)
+    return Rows(entity[rows], {"start": start[rows], "value": data[rows], "count": counts.astype(np.int64), **inner})
+
+
+def best_of_each(field: StateField, group: Ints, data: Ints) -> Ints:
+    """Return the positions of each group's `k` best entries, ascending; entries stand by (ts, id)."""
+    if field.kind in ("top_k", "bottom_k"):
+        rank = data if field.kind == "bottom_k" else ~data  # ~ reverses the order of any int64
+        order = np.lexsort((rank, group))
+        return np.sort(order[np.arange(len(order)) - np.searchsorted(group, group) < field.k])
+    side: Literal["left", "right"] = "left" if field.kind == "first_k" else "right"
+    away = np.abs(np.arange(len(group)) - np.searchsorted(group, group, side=side) + (field.kind == "last_k"))
+    return np.flatnonzero(away < field.k)
+
+
+def inner_rows(field: StateField, column: Column, at: Ints) -> dict[str, Ints]:
+    """Return the further fields of a multiset over the runs of events that begin at `at`."""
+    states = [tile_state(each, own.data, own.valid, at) for each, own in zip(field.inner, column.inner, strict=True)]
+    names = field_prints(field.inner)
+    return {name: data for name, (data, _) in zip(names, states, strict=True)} | validity(
+        [known for _, known in states]
+    )
 
 
 def taken(column: Column, kept: Bools, tie: Ints | None) -> tuple[Ints, Bools]:

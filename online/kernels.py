@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 ADD, MIN, MAX, FIRST, LAST = range(5)
+FIRST_K, LAST_K, TOP_K, BOTTOM_K = range(4)
 # Columns of the first section of an open record; MAX_TS and the event's own TS stand elsewhere in its values.
 START, TS, MAX_TS, SEQ = 0, 2, 3, 7
 VALUE, COUNT, VALUE_TS, VALUE_MAX_TS = 1, 2, 3, 4
@@ -56,9 +57,11 @@ def floor_to(ts: int, hop: int) -> int:
 
 @njit(cache=True, nogil=True)
 def bounds(t: int, window: Ints) -> tuple[int, int]:
-    """Return tail (inclusive) and head (exclusive) of a window (size, hop, delay) at `t`."""
-    end = t - window[2]
-    return floor_to(end - window[0], window[1]), floor_to(end, window[1]) if window[2] else t
+    """Return tail (inclusive) and head (exclusive) of a window (size, hop, delay, grid of the head) at `t`."""
+    head = t - window[2]
+    if window[3]:
+        head = floor_to(head, window[3])
+    return floor_to(head - window[0], window[1]), head
 
 
 @njit(cache=True, nogil=True)
@@ -149,11 +152,11 @@ def scalar_states(
 
 
 @njit(cache=True, nogil=True)
-def newest_values(
+def outer_values(
     closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
-    t: Ints, batch_end: int, window: Ints, sections: Ints, text: bool, k: int,
+    t: Ints, batch_end: int, window: Ints, sections: Ints, text: bool, kind: int, k: int,
 ) -> tuple[Ints, Ints]:  # fmt: skip
-    """Return (R + 1,) offsets and the at most `k` newest values of each request, newest first.
+    """Return (R + 1,) offsets and the at most `k` first, last, largest or smallest values of each request, in order.
 
     Parameters
     ----------
@@ -164,30 +167,31 @@ def newest_values(
     for r in range(len(t)):
         tail, head = bounds(t[r], window)
         shift = closed[closed_at[r] + 1] if text and closed_at[r] >= 0 else 0
-        at = offsets[r]
-        base, n = section_at(opened, open_at[r], open_widths, sections[2])
-        row = first_from(opened, base, n, head) - 1
-        lo = first_from(opened, base, n, max(tail, batch_end))
-        while row >= lo and at - offsets[r] < k:
-            if opened[base + n + row] < head:  # the entry's own event time
-                found[at] = opened[base + sections[3] * n + row] + shift
-                at += 1
-            row -= 1
+        base_o, n_o = section_at(opened, open_at[r], open_widths, sections[2])
+        lo_o, hi_o = first_from(opened, base_o, n_o, max(tail, batch_end)), first_from(opened, base_o, n_o, head)
         base, n = section_at(closed, closed_at[r], closed_widths, sections[0])
-        row = first_from(closed, base, n, min(head, batch_end)) - 1
-        lo = first_from(closed, base, n, tail)
-        while row >= lo and at - offsets[r] < k:
-            found[at] = closed[base + sections[1] * n + row]
-            at += 1
-            row -= 1
-        offsets[r + 1] = at
+        lo, hi = first_from(closed, base, n, tail), first_from(closed, base, n, min(head, batch_end))
+        values = np.empty(max(hi - lo, 0) + max(hi_o - lo_o, 0), np.int64)
+        size = 0
+        for row in range(lo, hi):
+            values[size] = closed[base + sections[1] * n + row]
+            size += 1
+        for row in range(lo_o, hi_o):
+            if opened[base_o + n_o + row] < head:  # the entry's own event time
+                values[size] = opened[base_o + sections[3] * n_o + row] + shift
+                size += 1
+        ordered = values[:size] if kind in (FIRST_K, LAST_K) else np.sort(values[:size])
+        backwards = kind in (LAST_K, TOP_K)
+        for index in range(min(size, k)):
+            found[offsets[r] + index] = ordered[size - 1 - index if backwards else index]
+        offsets[r + 1] = offsets[r] + min(size, k)
     return offsets, found[: offsets[-1]]
 
 
 @njit(cache=True, nogil=True)
 def distinct_values(
     closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
-    t: Ints, batch_end: int, hop: int, window: Ints, sections: Ints, alias: Ints, alias_at: Ints,
+    t: Ints, batch_end: int, hop: int, window: Ints, sections: Ints, alias: Ints, closed_alias: Ints, open_alias: Ints,
 ) -> tuple[Ints, Ints]:  # fmt: skip
     """Return (R,) the number of different values, and (R, 2) whether rows of the head tile were ahead, behind.
 
@@ -195,8 +199,8 @@ def distinct_values(
     ----------
     sections
         (2,): section of the values, closed, then open.
-    alias, alias_at
-        For texts: what stands for each string of each open record, and where a request's begin; else empty.
+    alias, closed_alias, open_alias
+        For texts: what stands for each string of each record, and where a request's begin; else empty.
     """
     counts, flags = np.zeros(len(t), np.int64), np.zeros((len(t), 2), np.int64)
     for r in range(len(t)):
@@ -208,7 +212,8 @@ def distinct_values(
         values = np.empty(hi_c - lo_c + hi - lo, np.int64)
         size = hi_c - lo_c
         for index in range(size):
-            values[index] = closed[base_c + VALUE * n_c + lo_c + index]
+            value = closed[base_c + VALUE * n_c + lo_c + index]
+            values[index] = alias[closed_alias[r] + value] if len(alias) else value
         head_tile = floor_to(t[r], hop)
         row = lo
         while row < hi:
@@ -223,12 +228,69 @@ def distinct_values(
             flags[r, 0] |= chosen == NONE
             flags[r, 1] |= left_out
             if chosen != NONE:
-                values[size] = alias[alias_at[r] + value] if len(alias_at) else value
+                values[size] = alias[open_alias[r] + value] if len(alias) else value
                 size += 1
         ordered = np.sort(values[:size])
         for index in range(size):
             counts[r] += index == 0 or ordered[index] != ordered[index - 1]
     return counts, flags
+
+
+@njit(cache=True, nogil=True)
+def value_rows(
+    closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
+    t: Ints, batch_end: int, hop: int, window: Ints, sections: Ints, alias: Ints, closed_alias: Ints, open_alias: Ints,
+) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:  # fmt: skip
+    """Return the rows of a multiset that windows hold, request by request: the newest version of each.
+
+    Parameters
+    ----------
+    sections
+        (2,): section of the values, closed, then open.
+    alias, closed_alias, open_alias
+        For texts: what stands for each string of each record, and where a request's begin; else empty.
+
+    Returns
+    -------
+    tuple
+        (m,) requests, values, whether the row is open, where it stands in its words, rows of its section; and
+        (R, 2) whether rows of the head tile were ahead, behind.
+    """
+    most = 0
+    for r in range(len(t)):
+        most += section_at(closed, closed_at[r], closed_widths, sections[0])[1]
+        most += section_at(opened, open_at[r], open_widths, sections[1])[1]
+    owner, values, is_open = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    place, rows = np.empty(most, np.int64), np.empty(most, np.int64)
+    flags = np.zeros((len(t), 2), np.int64)
+    size = 0
+    for r in range(len(t)):
+        tail, head = bounds(t[r], window)
+        base, n = section_at(closed, closed_at[r], closed_widths, sections[0])
+        for row in range(first_from(closed, base, n, tail), first_from(closed, base, n, min(head, batch_end))):
+            value = closed[base + VALUE * n + row]
+            owner[size], is_open[size], place[size], rows[size] = r, 0, base + row, n
+            values[size] = alias[closed_alias[r] + value] if len(alias) else value
+            size += 1
+        base, n = section_at(opened, open_at[r], open_widths, sections[1])
+        row, hi = first_from(opened, base, n, max(tail, batch_end)), first_from(opened, base, n, head)
+        head_tile = floor_to(t[r], hop)
+        while row < hi:
+            start, value = opened[base + row], opened[base + VALUE * n + row]
+            chosen, left_out = NONE, False
+            while row < hi and opened[base + row] == start and opened[base + VALUE * n + row] == value:
+                if start != head_tile or opened[base + VALUE_MAX_TS * n + row] < t[r]:
+                    chosen, left_out = row, False
+                elif opened[base + VALUE_TS * n + row] < t[r]:
+                    left_out = True
+                row += 1
+            flags[r, 0] |= chosen == NONE
+            flags[r, 1] |= left_out
+            if chosen != NONE:
+                owner[size], is_open[size], place[size], rows[size] = r, 1, base + chosen, n
+                values[size] = alias[open_alias[r] + value] if len(alias) else value
+                size += 1
+    return owner[:size], values[:size], is_open[:size], place[:size], rows[:size], flags
 
 
 @njit(cache=True, nogil=True)

@@ -20,7 +20,6 @@ from unskew.pipelines.backends.flink_streams import Stream, key_names, view_stre
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import (
     NO_STRING,
-    SCALARS,
     Rows,
     Section,
     field_prints,
@@ -29,6 +28,7 @@ from unskew.pipelines.records import (
     unpack,
     validity,
 )
+from unskew.pipelines.states import SCALARS
 
 VERSION_LIFE = 10_000  # ms that a version is kept after the next one (design section 8)
 EVENTS_PER_BATCH = 100_000
@@ -104,7 +104,7 @@ class Materialiser:
             layout,
             [words.old_rows(*pair) for pair in zip(layout.sections, old, strict=True)],
             [each.rows(words) for each in incoming],
-            entries_of={name: each.k for name, each in zip(field_prints(view), view.fields, strict=True)},
+            fields=dict(zip(field_prints(view.fields), view.fields, strict=True)),
             copies=not self.source.deduplicate,
             superseded=self.now - self.version_life,
             batch_end=batch_end,
@@ -139,7 +139,7 @@ class NewRows:
         self, view: ViewPlan, source: SourcePlan, section: Section, batch: Batch, owners: Sequence[Ints]
     ) -> None:
         self.section = section
-        prints = field_prints(view)
+        prints = field_prints(view.fields)
         field = prints.index(section.field) if section.field else -1
         at = next(i for i, (each, _) in enumerate(batch) if (each.kind, each.field) == (section.kind, field))
         self.owner, self.table = owners[at], batch[at][1]
@@ -153,6 +153,9 @@ class NewRows:
                 kind = view.fields[index].lift.type.kind
                 ordered = view.fields[index].kind in ("first", "last")
                 self.columns[name] = pa.chunked_array([ordered_values(column, source, kind)]) if ordered else column
+        if section.kind == "values":
+            inner = field_prints(view.fields[field].inner)
+            self.columns |= {name: self.table[f"g{index}"] for index, name in enumerate(inner)}
 
     def texts(self) -> list[str]:
         """Return the strings that the rows name."""
@@ -170,7 +173,7 @@ class NewRows:
         scalars = [
             self.columns[name].is_valid().to_numpy()[order]
             for name in self.section.fields()
-            if self.section.kind == "tiles"
+            if self.section.kind in ("tiles", "values")
         ]
         return Rows(self.owner[order], {**found, **validity(scalars)})
 

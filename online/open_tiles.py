@@ -8,10 +8,11 @@ import numpy as np
 
 from unskew.online.kernels import Bools, Ints, guarded
 from unskew.pipelines.records import NO_STRING, Layout, Rows, Section, ascending
+from unskew.pipelines.states import StateField
 
 
 def merge(
-    layout: Layout, old: Sequence[Rows], new: Sequence[Rows], *, entries_of: Mapping[str, int],
+    layout: Layout, old: Sequence[Rows], new: Sequence[Rows], *, fields: Mapping[str, StateField],
     copies: bool, superseded: int, batch_end: int,
 ) -> tuple[list[Rows], int]:  # fmt: skip
     """Merge the stream's rows into records.
@@ -20,8 +21,8 @@ def merge(
     ----------
     old, new
         For each section the rows of the same records; new ones in the order in which the stream wrote them.
-    entries_of
-        k of each list field, by fingerprint.
+    fields
+        The view's state fields, by fingerprint.
     copies
         Whether the source counts every copy: then its entries are told apart by their sequence too.
     superseded
@@ -38,7 +39,7 @@ def merge(
     for section, before, after in zip(layout.sections, old, new, strict=True):
         rows = open_rows(section, before, after, batch_end)
         if section.kind == "entries":
-            found.append(merge_entries(section, rows, entries_of[section.field], copies, superseded))
+            found.append(merge_entries(section, rows, fields[section.field], copies, superseded))
             continue
         rows, refused = merge_versions(section, rows, superseded)
         found.append(rows)
@@ -79,8 +80,8 @@ def merge_versions(section: Section, rows: Rows, superseded: int) -> tuple[Rows,
     return chosen(rows, ~followed), rejected
 
 
-def merge_entries(section: Section, rows: Rows, k: int, copies: bool, superseded: int) -> Rows:
-    """Keep each tile's `k` largest entries, and those that were among them a moment ago; each entry once."""
+def merge_entries(section: Section, rows: Rows, field: StateField, copies: bool, superseded: int) -> Rows:
+    """Keep each tile's `k` best entries, and those that were among them a moment ago; each entry once."""
     ids = [name for name in section.columns if name.startswith("id")]
     order = ["start", "ts", *ids, *(["value", "seq"] if copies else [])]
     rows = chosen(rows, np.lexsort([*(rows.columns[name] for name in order[::-1]), rows.record]))
@@ -89,10 +90,19 @@ def merge_entries(section: Section, rows: Rows, k: int, copies: bool, superseded
     first[1:] = keys[1:] != keys[:-1]
     rows = chosen(rows, first)
     tile = groups(rows.record, rows.columns["start"])
-    settled = np.append(np.cumsum((rows.columns["arrival"] < superseded)[::-1])[::-1], 0)
-    last = np.searchsorted(tile, tile, side="right")
-    larger = settled[1:] - settled[last]  # settled entries of the tile that are larger
-    return chosen(rows, larger < k)
+    best = best_first(field, tile, rows.columns["value"])
+    settled = np.append(0, np.cumsum((rows.columns["arrival"] < superseded)[best]))
+    better = np.empty(len(tile), np.int64)
+    better[best] = settled[:-1] - settled[np.searchsorted(tile, tile)]  # settled entries of the tile that are better
+    return chosen(rows, better < field.k)
+
+
+def best_first(field: StateField, tile: Ints, value: Ints) -> Ints:
+    """Return the order of entries by tile, the best first; entries stand by (tile, ts, id)."""
+    place = np.arange(len(tile))
+    rank = {"first_k": place, "last_k": -place, "bottom_k": value, "top_k": ~value}[field.kind]  # ~ reverses any int64
+    found: Ints = np.lexsort((rank, tile))
+    return found
 
 
 class Vocabulary:

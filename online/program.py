@@ -15,7 +15,8 @@ import numpy as np
 from unskew.online.kernels import ADD, CLOSED, FIRST, KIND, LAST, MAX, MIN, NONE, OPEN, PROGRAM, TEXT, WINDOW, Ints
 from unskew.pipelines.errors import StoreError
 from unskew.pipelines.plan import FeaturePlan, ViewPlan
-from unskew.pipelines.records import BITS, SCALARS, Layout, Section, field_prints
+from unskew.pipelines.records import BITS, Layout, Section, field_prints
+from unskew.pipelines.states import SCALARS
 from unskew.pipelines.timegrid import Window
 
 KINDS = {"add": ADD, "min": MIN, "max": MAX, "first": FIRST, "last": LAST}
@@ -51,8 +52,9 @@ class Program:
 
     @cached_property
     def window_table(self) -> Ints:
-        """(w, 3) size, hop, delay, ms."""
-        return np.array([[each.size, each.hop, each.delay] for each in self.windows], np.int64).reshape(-1, 3)
+        """(w, 4) size, hop, delay, grid of the head, ms."""
+        rows = [[each.size, each.hop, each.delay, each.head_grid] for each in self.windows]
+        return np.array(rows, np.int64).reshape(-1, 4)
 
     @cached_property
     def pairs(self) -> tuple[tuple[Window, int], ...]:
@@ -75,13 +77,12 @@ class Program:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Scalar features by aggregate, parameters and units."""
+        """Scalar features by aggregate, parameters, units and number of fields."""
         found: dict[tuple[object, ...], list[FeaturePlan]] = {}
         for each in self.view.features:
             if all(self.view.fields[index].kind in SCALARS for index in each.fields):
-                found.setdefault(
-                    (each.aggregate, each.parameters, each.units, each.type, self.is_text(each)), []
-                ).append(each)
+                shared = (each.aggregate, each.parameters, each.units, each.type, len(each.fields), self.is_text(each))
+                found.setdefault(shared, []).append(each)
         return tuple(
             Group(tuple(same), tuple(self.places(same, nth) for nth in range(len(same[0].fields))))
             for same in found.values()
@@ -98,7 +99,7 @@ class Program:
     @cached_property
     def prints(self) -> tuple[str, ...]:
         """The fingerprints of the view's fields."""
-        return field_prints(self.view)
+        return field_prints(self.view.fields)
 
     @cached_property
     def sections(self) -> dict[str, Ints]:

@@ -14,13 +14,13 @@ from unskew.online.kernels import Ints
 from unskew.online.program import Program
 from unskew.online.store import Pointer, SqliteStore
 from unskew.online.view_read import Column, ViewRead
-from unskew.pipelines.aggregates import Values
 from unskew.pipelines.arrow import to_arrow
-from unskew.pipelines.derived import evaluate
+from unskew.pipelines.derived import evaluate, features_read
 from unskew.pipelines.encoding import encode_cell, encode_row
 from unskew.pipelines.errors import InputError, StoreError
 from unskew.pipelines.plan import ColumnPlan, FeaturePlan, SetPlan, ViewPlan
 from unskew.pipelines.records import Layout
+from unskew.pipelines.states import Values
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def first_cell(column: Column) -> Any:
     data: list[Any] = values.data[: 1 if values.offsets is None else values.offsets[1]].tolist()
     if column.texts is not None:
         data = [column.texts[each] for each in data]
+    if values.inner:
+        return dict(zip(data, values.inner[0].data.tolist(), strict=False))
     return data[0] if values.offsets is None else data
 
 
@@ -91,12 +93,7 @@ class FeatureReader:
         self.keys = {view.name: view.keys for view in plan.views}
         self.sources = {view.name: view.source for view in plan.views}
         self.request = {each.name: each for each in plan.request}
-        self.scalars = [
-            each.name
-            for view in plan.views
-            for each in view.features
-            if not each.type.repeated and each.type.kind != "string"
-        ]
+        self.read_by_derived = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
 
     def read(self, rows: Sequence[Mapping[str, Any]], at: int | Sequence[int]) -> Reading:
         """Read all features for rows of keys and request columns.
@@ -174,13 +171,13 @@ class FeatureReader:
         """Return the derived features."""
         if not self.plan.derived:
             return {}
-        inputs = {name: columns[name].values for name in self.scalars}
+        inputs = {name: columns[name].with_texts() for name in self.read_by_derived}
         cells = [encode_row(self.request, row) for row in rows]
         for name, column in self.request.items():
-            if column.type.kind != "string":
-                given = [row[name] for row in cells]
-                valid = np.array([each is not None for each in given])
-                inputs[name] = Values(np.array([each or 0 for each in given], np.int64), valid)
+            given = [row[name] for row in cells]
+            valid = np.array([each is not None for each in given])
+            kind = object if column.type.kind == "string" else np.int64
+            inputs[name] = Values(np.array([each or 0 for each in given], kind), valid)
         return {each.name: Column(evaluate(each.expression, inputs, len(rows))) for each in self.plan.derived}
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
 
-from unskew.online.kernels import AHEAD, BEHIND, Ints, distinct_values, newest_values, scalar_states
+from unskew.online.kernels import AHEAD, BEHIND, Ints, distinct_values, outer_values, scalar_states
+from unskew.online.multisets import Texts, common_texts, window_counts
 from unskew.online.program import Program
 from unskew.online.store import Records
-from unskew.pipelines.aggregates import Finish, Values
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import FeaturePlan
 from unskew.pipelines.records import record_strings
+from unskew.pipelines.states import LISTS, Values
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,13 @@ class Column:
 
     values: Values
     texts: Sequence[str] | None = None
+
+    def with_texts(self) -> Values:
+        """Return the values; strings themselves instead of their codes."""
+        if self.texts is None:
+            return self.values
+        texts = np.array([*self.texts, ""], object)
+        return Values(texts[self.values.data.astype(np.int64)], self.values.valid, self.values.offsets)
 
 
 class ViewRead:
@@ -57,10 +66,10 @@ class ViewRead:
         found = self.scalar_columns()
         for each in view.features:
             kind = view.fields[each.fields[0]].kind
-            if kind == "list":
+            if kind in LISTS:
                 found[each.name] = self.list_column(each)
             if kind == "multiset":
-                found[each.name] = self.distinct_column(each)
+                found[each.name] = self.distinct_column(each) if each.sized else self.counted_column(each)
         return found
 
     def scalar_columns(self) -> dict[str, Column]:
@@ -76,22 +85,17 @@ class ViewRead:
         for group in program.groups:
             first, count = group.features[0], len(group.features)
             inputs = [Values(states[:, at].ravel(), valid[:, at].ravel()) for at in group.places]
-            value = first.spec.finish(inputs, Finish(np.repeat(self.t, count), first.units))
+            value = first.finish(inputs, np.repeat(self.t, count))
             data, known = value.data.reshape(rows, count), value.valid.reshape(rows, count)
             for nth, each in enumerate(group.features):
-                own = Values(data[:, nth], known[:, nth])
+                own = each.since_start(Values(data[:, nth], known[:, nth]), self.t)
                 found[each.name] = self.with_texts(own) if program.is_text(each) else Column(typed(own, each))
         return found
 
     def with_texts(self, values: Values) -> Column:
-        """Return texts: places in each request's strings become places in one list."""
-        texts = [record_strings(each) if each else [] for each in chain.from_iterable(self.records)]
-        sizes = np.array([len(each) for each in texts], np.int64).reshape(-1, 2).sum(axis=1)
-        first = np.cumsum(sizes) - sizes
-        if values.offsets is not None:
-            first = np.repeat(first, np.diff(values.offsets))
-        data = np.where(values.valid, values.data + first, 0) if values.offsets is None else values.data + first
-        return Column(Values(data, values.valid, values.offsets), list(chain.from_iterable(texts)))
+        """Return texts that are places in each request's closed strings, then its open ones."""
+        texts = [[text for each in pair if each for text in record_strings(each)] for pair in self.records]
+        return coded(values, texts)
 
     def list_column(self, feature: FeaturePlan) -> Column:
         """Return a list feature."""
@@ -99,49 +103,60 @@ class ViewRead:
         k = self.program.view.fields[feature.fields[0]].k
         sections = self.program.sections[feature.name]
         window = self.program.window_table[self.program.windows.index(feature.window)]
-        offsets, data = newest_values(*self.sides, self.t, self.batch_end, window, sections, text, k)
-        state = feature.spec.finish([Values(data, np.diff(offsets) > 0, offsets)], Finish(self.t, feature.units))
+        kind = LISTS.index(self.program.view.fields[feature.fields[0]].kind)
+        offsets, data = outer_values(*self.sides, self.t, self.batch_end, window, sections, text, kind, k)
+        state = feature.since_start(
+            feature.finish([Values(data, np.diff(offsets) > 0, offsets)], self.t), self.t
+        )  # fmt: skip
         return self.with_texts(state) if text else Column(typed(state, feature))
+
+    def counted_column(self, feature: FeaturePlan) -> Column:
+        """Return a feature over a multiset's values and counts."""
+        texts = self.texts if self.program.is_text(feature) else None
+        state, flags = window_counts(self.program, feature, self.sides, self.t, self.batch_end, texts)
+        self.knowledge[:, [AHEAD, BEHIND]] |= flags
+        found = feature.since_start(feature.finish([state], self.t), self.t)
+        return Column(typed(found, feature)) if texts is None else coded(found, texts.strings)
 
     def distinct_column(self, feature: FeaturePlan) -> Column:
         """Return a feature over a multiset."""
         none = np.zeros(0, np.int64)
-        alias, alias_at = self.aliases() if self.program.is_text(feature) else (none, none)
+        texts = self.texts if self.program.is_text(feature) else None
+        aliases = (none, none, none) if texts is None else (texts.alias, texts.closed, texts.open)
         window = self.program.window_table[self.program.windows.index(feature.window)]
+        sections = np.ascontiguousarray(self.program.sections[feature.name][::2])
         counts, flags = distinct_values(
-            *self.sides,
-            self.t,
-            self.batch_end,
-            self.program.view.hop,
-            window,
-            np.ascontiguousarray(self.program.sections[feature.name][::2]),
-            alias,
-            alias_at,
+            *self.sides, self.t, self.batch_end, self.program.view.hop, window, sections, *aliases
         )
         self.knowledge[:, [AHEAD, BEHIND]] |= flags
         state = Values(counts, np.ones(len(counts), np.bool_))
-        return Column(feature.spec.finish([state], Finish(self.t, feature.units)))
+        return Column(feature.since_start(feature.finish([state], self.t), self.t))
 
-    def aliases(self) -> tuple[Ints, Ints]:
-        """Return what stands for each string of each open record: its place in the closed one, else one after."""
-        found: list[int] = []
-        first = []
-        for closed, opened in self.records:
-            own = record_strings(closed) if closed else []
-            places = {text: place for place, text in enumerate(own)}
-            first.append(len(found))
-            found += [
-                places.get(text, len(own) + place)
-                for place, text in enumerate(record_strings(opened) if opened else [])
-            ]
-        return np.array(found, np.int64), np.array(first, np.int64)
+    @cached_property
+    def texts(self) -> Texts:
+        """The strings of each request's records."""
+        return common_texts(self.records)
+
+
+def coded(values: Values, texts: Sequence[Sequence[str]]) -> Column:
+    """Return a column whose codes, places in each request's texts, become places in one list."""
+    sizes = np.array([len(each) for each in texts], np.int64)
+    first = np.cumsum(sizes) - sizes
+    codes = values.data.astype(np.int64)
+    if values.offsets is None:
+        codes = np.where(values.valid, codes + first, 0)
+    else:
+        codes = codes + np.repeat(first, np.diff(values.offsets))
+    return Column(Values(codes, values.valid, values.offsets, None, values.inner), list(chain.from_iterable(texts)))
 
 
 def typed(values: Values, feature: FeaturePlan) -> Values:
     """Return booleans as such; instants and numbers stay what they are."""
-    if feature.type.kind == "bool":
-        return Values(values.data != 0, values.valid, values.offsets)
-    return values
+    inner = values.inner
+    if feature.type.key is not None and feature.type.kind == "bool":
+        inner = tuple(Values(each.data != 0, each.valid) for each in inner)
+    kind = feature.type.key or feature.type.kind
+    return Values(values.data != 0, values.valid, values.offsets, None, inner) if kind == "bool" else values
 
 
 def joined(records: Sequence[bytes | None]) -> tuple[Ints, Ints]:

@@ -1,18 +1,28 @@
 """The language and the plan of unskew."""
 
-from unskew.pipelines.expr import (
+from unskew.pipelines.expr import col, feature, request
+from unskew.pipelines.functions import (
     coalesce,
-    col,
+    concat,
     correlation,
+    cosine,
     count,
     covariance,
+    day_of_month,
     day_of_week,
-    feature,
+    exp,
+    greatest,
     hour_of_day,
     if_else,
+    least,
+    log,
     log1p,
+    minute_of_hour,
+    month,
+    one_hot,
     ratio,
-    request,
+    sqrt,
+    year,
 )
 from unskew.pipelines.language import Entity, EventSource, FeatureSet, FeatureView
 from unskew.pipelines.planner import plan
@@ -20,6 +30,7 @@ from unskew.pipelines.types import Bool, Decimal, Float, Int32, Int64, String, T
 
 __all__ = [
     "Bool", "Decimal", "Entity", "EventSource", "FeatureSet", "FeatureView", "Float", "Int32", "Int64", "String",
-    "Timestamp", "coalesce", "col", "correlation", "count", "covariance", "day_of_week", "feature", "hour_of_day", "if_else", "log1p", "plan",
-    "ratio", "request",
+    "Timestamp", "coalesce", "col", "concat", "correlation", "cosine", "count", "covariance", "day_of_month", "day_of_week",
+    "exp", "feature", "greatest", "hour_of_day", "if_else", "least", "log", "log1p", "minute_of_hour", "month", "one_hot",
+    "plan", "ratio", "request", "sqrt", "year",
 ]  # fmt: skip

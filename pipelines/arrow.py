@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from unskew.pipelines.aggregates import FeatureType, Values
+from unskew.pipelines.states import FeatureType, ValueKind, Values
 
 TYPES = {"int": pa.int64(), "float": pa.float64(), "string": pa.string(), "bool": pa.bool_()}
 TYPES |= {"timestamp": pa.timestamp("ms", "UTC")}
@@ -18,20 +18,23 @@ def to_arrow(values: Values, kind: FeatureType, strings: pa.Array | None) -> pa.
     Parameters
     ----------
     strings
-        What the codes of a text feature stand for, else None.
+        What the codes of a text feature, or of a map's keys, stand for, else None.
     """
-    if kind.repeated:
-        offsets = np.zeros(1, np.int64) if values.offsets is None else values.offsets
-        entries = cells(values.data, np.ones(len(values.data), np.bool_), kind, strings)
-        starts = pa.array(offsets.astype(np.int32), mask=np.append(np.diff(offsets) == 0, False))
+    if kind.scalar:
+        return cells(values.data, values.valid, kind.kind, strings)
+    offsets = np.zeros(1, np.int64) if values.offsets is None else values.offsets
+    starts = pa.array(offsets.astype(np.int32), mask=np.append(np.diff(offsets) == 0, False))
+    entries = cells(values.data, np.ones(len(values.data), np.bool_), kind.key or kind.kind, strings)
+    if kind.key is None:
         return pa.ListArray.from_arrays(starts, entries)
-    return cells(values.data, values.valid, kind, strings)
+    items = values.inner[0] if values.inner else Values(values.data, np.ones(len(values.data), np.bool_))
+    return pa.MapArray.from_arrays(starts, entries, cells(items.data, items.valid, kind.kind, None))
 
 
-def cells(data: NDArray[np.generic], valid: NDArray[np.bool_], kind: FeatureType, strings: pa.Array | None) -> pa.Array:
+def cells(data: NDArray[np.generic], valid: NDArray[np.bool_], kind: ValueKind, strings: pa.Array | None) -> pa.Array:
     """Return a flat array; strings are looked up by their codes."""
     if strings is not None:
         return strings.take(pa.array(data.astype(np.int64), mask=~valid))
-    dtype = {"float": np.float64, "bool": np.bool_}.get(kind.kind, np.int64)
+    dtype = {"float": np.float64, "bool": np.bool_}.get(kind, np.int64)
     mask = None if valid.all() else ~valid  # without one, Arrow takes the memory as it is
-    return pa.array(data.astype(dtype, copy=False), mask=mask).cast(TYPES[kind.kind])
+    return pa.array(data.astype(dtype, copy=False), mask=mask).cast(TYPES[kind])

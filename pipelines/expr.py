@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from unskew.pipelines.aggregates import AGGREGATES
+from unskew.pipelines.aggregates import AGGREGATES, MOST_ENTRIES
 from unskew.pipelines.errors import DefinitionError, nearest
-from unskew.pipelines.timegrid import Window, make_window
+from unskew.pipelines.timegrid import Accuracy, Window, make_window
 from unskew.pipelines.types import DataType
 
 Scalar = bool | int | float | str | None
+MILLION = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +149,57 @@ class Expr:
         """Limit to ``lower..upper``, both inclusive (derived expressions only)."""
         return Expr("clip", (self, as_expr(lower), as_expr(upper)))
 
+    def between(self, lower: Operand, upper: Operand) -> Expr:
+        """Return whether the value is in ``lower..upper``, both inclusive."""
+        return (self >= lower) & (self <= upper)
+
+    def abs(self) -> Expr:
+        """Return the value without its sign."""
+        return call("abs", self)
+
+    def sign(self) -> Expr:
+        """Return -1, 0 or 1 (derived expressions only)."""
+        return call("sign", self)
+
+    def round(self) -> Expr:
+        """Return the nearest whole number, ties to even (derived expressions only)."""
+        return call("round", self)
+
+    def bucketize(self, *bounds: float) -> Expr:
+        """Return how many of the ascending bounds are at most the value: 0 below the first; null for null."""
+        if not bounds or list(bounds) != sorted(set(bounds)):
+            message = f"bounds `{bounds}` of bucketize are not one or more ascending numbers; sort them"
+            raise DefinitionError(message)
+        return call("bucketize", self, *bounds)
+
+    def lower(self) -> Expr:
+        """Return the string with the letters A to Z in lower case; others stay."""
+        return call("lower", self)
+
+    def upper(self) -> Expr:
+        """Return the string with the letters a to z in upper case; others stay."""
+        return call("upper", self)
+
+    def length(self) -> Expr:
+        """Return the number of code points of a string."""
+        return call("length", self)
+
+    def substr(self, start: int, length: int) -> Expr:
+        """Return at most `length` code points of a string from the `start`-th on, counted from 1."""
+        return call("substr", self, start, length)
+
+    def split_part(self, separator: str, part: int) -> Expr:
+        """Return the `part`-th piece of a string between separators, counted from 1; null where there is none."""
+        return call("split_part", self, separator, part)
+
+    def starts_with(self, prefix: str) -> Expr:
+        """Return whether a string begins with a text."""
+        return call("starts_with", self, prefix)
+
+    def contains(self, text: str) -> Expr:
+        """Return whether a string has a text in it."""
+        return call("contains", self, text)
+
     def __getattr__(self, name: str) -> Callable[..., Aggregation]:
         """Return the aggregation of that name over this expression: ``col("amount").mean()``."""
         if name.startswith("_"):
@@ -156,7 +208,7 @@ class Expr:
             message = f"aggregate `{name}` is unknown; {nearest(name, AGGREGATES)}"
             raise DefinitionError(message)
 
-        def aggregate(*arguments: Expr | int) -> Aggregation:
+        def aggregate(*arguments: Expr | float) -> Aggregation:
             return make_aggregation(name, self, *arguments)
 
         return aggregate
@@ -173,6 +225,7 @@ class Aggregation:
     inputs: tuple[Expr, ...]
     parameters: tuple[int, ...] = ()
     condition: Expr | None = None
+    category: Expr | None = None
 
     def where(self, condition: Expr) -> Aggregation:
         """Take only the rows for which the condition is true; null counts as false."""
@@ -182,22 +235,33 @@ class Aggregation:
         both = condition if self.condition is None else self.condition & condition
         return replace(self, condition=both)
 
-    def over(self, *sizes: str, hop: str | None = None, delay: str | None = None) -> Windowed:
+    def by(self, category: Expr) -> Aggregation:
+        """Compute it for each value of `category` apart: a map from the value; rows where it is null are left out."""
+        if not isinstance(category, Expr) or self.category is not None:
+            message = f"category `{category!r}` is no expression, or a second one; write by(col(...)) once"
+            raise DefinitionError(message)
+        return replace(self, category=category)
+
+    def over(
+        self, *sizes: str, hop: str | None = None, delay: str | None = None, accuracy: Accuracy = "exact"
+    ) -> Windowed:
         """Compute it over one or more windows, e.g. ``over("1h", "30d")``.
 
         Parameters
         ----------
         *sizes
-            Lengths such as ``"1h"``.
+            Lengths such as ``"1h"``; ``"lifetime"`` reaches back to the first event.
         hop
             Grid of the windows; by default 1 d, 1 h or 5 min by length.
         delay
             How far the windows' heads stay behind the instant of the read.
+        accuracy
+            ``exact``: up to the instant of the read; ``daily``: up to the last midnight, UTC.
         """
         if not sizes:
             message = f'aggregate `{self.name}` has no window; write over("1h", "1d")'
             raise DefinitionError(message)
-        return Windowed(self, tuple(make_window(each, hop, delay) for each in sizes))
+        return Windowed(self, tuple(make_window(each, hop, delay, accuracy) for each in sizes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +278,7 @@ class Windowed:
         return replace(self, description=description, owner=owner or self.owner)
 
 
-def make_aggregation(name: str, *arguments: Expr | int) -> Aggregation:
+def make_aggregation(name: str, *arguments: Expr | float) -> Aggregation:
     """Check the arguments against the table of aggregates and build the node."""
     entry = AGGREGATES[name]
     inputs = tuple(each for each in arguments if isinstance(each, Expr))
@@ -225,11 +289,31 @@ def make_aggregation(name: str, *arguments: Expr | int) -> Aggregation:
     if len(parameters) != len(entry.parameters):
         message = f"aggregate `{name}` takes the parameters `{entry.parameters}`, `{parameters}` given"
         raise DefinitionError(message)
-    for parameter in parameters:
-        if not isinstance(parameter, int) or isinstance(parameter, bool) or not 1 <= parameter <= entry.limit:
-            message = f"parameter `{parameter!r}` of `{name}` is not a whole number from 1 to {entry.limit}"
-            raise DefinitionError(message)
-    return Aggregation(name, inputs, parameters)
+    checked = tuple(PARAMETERS[each](name, value) for each, value in zip(entry.parameters, parameters, strict=True))
+    return Aggregation(name, inputs, checked)
+
+
+def bound_of_list(name: str, k: object) -> int:
+    """Return the parameter `k`."""
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_ENTRIES:
+        message = f"parameter `{k!r}` of `{name}` is not a whole number from 1 to {MOST_ENTRIES}"
+        raise DefinitionError(message)
+    return k
+
+
+def millionths(name: str, q: object) -> int:
+    """Return the parameter `q` in millionths."""
+    if isinstance(q, int | float) and not isinstance(q, bool) and 0 < q <= 1:
+        parts = round(q * MILLION)
+        if parts / MILLION == q:
+            return parts
+    message = (
+        f"parameter `{q!r}` of `{name}` is no number above 0 up to 1 of at most 6 digits, such as 0.95; use min() for 0"
+    )
+    raise DefinitionError(message)
+
+
+PARAMETERS: dict[str, Callable[[str, object], int]] = {"k": bound_of_list, "q": millionths}
 
 
 def as_expr(value: object) -> Expr:
@@ -260,48 +344,3 @@ def request(name: str) -> Expr:
 def feature(name: str) -> Expr:
     """Return a feature by its full name, e.g. ``card_activity.amount_mean_30d`` (derived only)."""
     return Expr("feature", (), name)
-
-
-def count() -> Aggregation:
-    """Count the rows, nulls or not."""
-    return make_aggregation("count")
-
-
-def ratio(numerator: Expr, denominator: Expr) -> Aggregation:
-    """Divide two sums over the rows where both sides are not null; null where the divisor is 0."""
-    return make_aggregation("ratio", numerator, denominator)
-
-
-def covariance(left: Expr, right: Expr) -> Aggregation:
-    """Covariance of the population of the rows where both sides are not null."""
-    return make_aggregation("covariance", left, right)
-
-
-def correlation(left: Expr, right: Expr) -> Aggregation:
-    """Pearson's correlation over the rows where both sides are not null; null where a side does not vary."""
-    return make_aggregation("correlation", left, right)
-
-
-def coalesce(*values: Operand) -> Expr:
-    """Return the first value that is not null."""
-    return call("coalesce", *values)
-
-
-def if_else(condition: Expr, then: Operand, otherwise: Operand) -> Expr:
-    """Return `then` where the condition is true, else (false or null) `otherwise`."""
-    return call("if_else", condition, then, otherwise)
-
-
-def hour_of_day(instant: Expr) -> Expr:
-    """Return the UTC hour, 0 to 23."""
-    return call("hour_of_day", instant)
-
-
-def day_of_week(instant: Expr) -> Expr:
-    """Return the UTC weekday, Monday = 0."""
-    return call("day_of_week", instant)
-
-
-def log1p(value: Expr) -> Expr:
-    """Return ln(1 + x), null for x <= -1 (derived expressions only)."""
-    return call("log1p", value)

@@ -161,6 +161,8 @@ class FeatureView:
         Aggregations over windows; ``"tx_count"`` over 1 h becomes ``tx_count_1h``.
     owner
         Whom to ask; no part of the fingerprint.
+    feature_start_time
+        ISO instant from which on the log is complete; a feature is null while its window reaches before it.
     """
 
     name: str
@@ -168,6 +170,7 @@ class FeatureView:
     source: EventSource
     features: Mapping[str, Windowed]
     owner: str = ""
+    feature_start_time: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a view without features and aggregations without a window."""

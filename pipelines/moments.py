@@ -1,53 +1,80 @@
-"""Exact second moments: products split so that their sums fit int64, and the numerators of variance and covariance.
+"""Exact moments: products of digits whose sums fit int64, and the numerators of variance and covariance.
 
 A number ``x = a * 2**20 + b`` is split by truncation, `a` and `b` with the sign of `x`; as ``|x| <= 2**40``, no product
-of parts passes 2**40. The numerator ``n * sum(xy) - sum(x) * sum(y)`` is an exact integer of up to 128 bits (more is
+of parts passes 2**40. Third and fourth powers take digits of 10 bits. The numerator ``n * sum(xy) - sum(x) * sum(y)`` is an exact integer of up to 128 bits (more is
 computed with Python's integers), rounded once to float64.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
+from itertools import combinations_with_replacement
+from math import factorial, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unskew.pipelines.nodes import Node, literal, with_range
-from unskew.pipelines.types import Bool, Int64
+from unskew.pipelines.nodes import Node, literal, truncated, with_range
+from unskew.pipelines.types import Int64
 
 BITS = 20
-HALF = 1 << BITS
+POWER_BITS = 10  # of a digit whose fourth power stays within 2**40
+TIME_BITS, TIME_DIGITS = 16, 3  # 48 bits hold the years 1 to 9999 in ms
 SAFE = 2.0**126  # of the terms' estimated size: below it two words hold them
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
+Exact = NDArray[np.object_]  # of Python integers
 Wide = tuple[Ints, Words]  # (n,) high and low words of signed 128-bit numbers
 
 
 def halves(node: Node) -> tuple[Node, Node]:
     """Return `a` and `b` of ``x = a * 2**20 + b``, both truncated toward zero, null for null."""
-    bounds = node.type.bounds
-    largest = max(abs(each) for each in bounds)
-    x = replace(node, type=with_range(replace(node.type, kind="int", units=1), *bounds))
-    minus = Node("sub", with_range(Int64, -largest, largest), (literal(0), x))
-    return tuple(
-        Node(
-            "if_else",
-            with_range(Int64, -limit, limit),
-            (
-                Node("lt", Bool, (x, literal(0))),
-                Node("sub", with_range(Int64, -limit, limit), (literal(0), part(op, minus, limit))),
-                part(op, x, limit),
-            ),
-        )
-        for op, limit in (("floordiv", largest >> BITS), ("mod", min(largest, HALF - 1)))
-    )  # type: ignore[return-value]
+    low, high = digits_of(node, BITS, 2)
+    return high, low
 
 
-def part(op: str, node: Node, limit: int) -> Node:
-    """Return the quotient or the remainder by 2**20 of a number that is not negative."""
-    return Node(op, with_range(Int64, -limit - 1, limit), (node, literal(HALF)))
+def digits_of(node: Node, bits: int, count: int) -> tuple[Node, ...]:
+    """Return `count` digits of `bits` each, lowest first, with the sign of the number; the last holds the rest."""
+    x = replace(node, type=with_range(replace(node.type, kind="int", units=1), *node.type.bounds))
+    found = []
+    for place in range(count):
+        above = truncated(x, 1 << bits * place) if place else x
+        if place < count - 1:
+            limit = min(max(abs(each) for each in above.type.bounds), (1 << bits) - 1)
+            rest = Node("mul", above.type, (truncated(x, 1 << bits * (place + 1)), literal(1 << bits)))
+            above = Node("sub", with_range(Int64, -limit, limit), (above, rest))
+        found.append(above)
+    return tuple(found)
+
+
+def digit_count(node: Node, bits: int) -> int:
+    """Return how many digits of `bits` hold every value of a number."""
+    return max(-(-max(abs(each) for each in node.type.bounds).bit_length() // bits), 1)
+
+
+def powers(digits: Sequence[Node], degree: int) -> list[Node]:
+    """Return the different products of `degree` digits, in the order of `power_weights`."""
+    return [reduce(product, chosen) for chosen in combinations_with_replacement(digits, degree)]
+
+
+def power_weights(count: int, bits: int, degree: int) -> list[int]:
+    """Return what each product of `powers` weighs in the power of the number that has so many digits."""
+    return [
+        (factorial(degree) // prod(factorial(each) for each in Counter(chosen).values())) << bits * sum(chosen)
+        for chosen in combinations_with_replacement(range(count), degree)
+    ]
+
+
+def exactly(parts: Sequence[Ints], weights: Sequence[int]) -> Exact:
+    """Return the weighted sum of columns, (r,) of Python integers."""
+    found = np.zeros(len(parts[0]), object)
+    for each, weight in zip(parts, weights, strict=True):
+        found += each.astype(object) * weight
+    return found
 
 
 def product(left: Node, right: Node) -> Node:

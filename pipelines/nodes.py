@@ -15,9 +15,11 @@ from unskew.pipelines.types import VALUE_LIMIT, Bool, DataType, Int64, String
 PRIMITIVES = (
     "column", "literal", "add", "sub", "mul", "floordiv", "mod",
     "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not",
-    "is_null", "coalesce", "if_else", "isin", "to_string",
+    "abs", "truncdiv", "greatest", "least",
+    "is_null", "coalesce", "if_else", "isin", "to_string", "to_number",
+    "lower", "upper", "length", "substr", "split_part", "concat", "starts_with", "contains",
 )  # fmt: skip
-ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod")
+ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod", "abs", "truncdiv")
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,12 @@ def as_number(node: Node) -> Node:
     missing = Node("literal", replace(Int64, lo=0, hi=1))
     known = Node("if_else", replace(Int64, lo=0, hi=1), (node, one, zero))
     return Node("if_else", known.type, (Node("is_null", Bool, (node,)), missing, known))
+
+
+def truncated(node: Node, divisor: int) -> Node:
+    """Return the quotient by a positive whole number, truncated toward zero."""
+    lo, hi = (int(abs(each) // divisor) * (1 if each > 0 else -1) for each in node.type.bounds)
+    return Node("truncdiv", with_range(Int64, lo, hi), (node, literal(divisor)))
 
 
 def walk(node: Node) -> Iterator[Node]:

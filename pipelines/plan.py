@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unskew.pipelines.aggregates import AGGREGATES, Aggregate, FeatureType, StateField
+import numpy as np
+from numpy.typing import NDArray
+
+from unskew.pipelines.aggregates import AGGREGATES, Aggregate
+from unskew.pipelines.finishes import by_category
+from unskew.pipelines.states import FeatureType, Finish, StateField, Values
 from unskew.pipelines.timegrid import DAY, Window, floor_hop
 from unskew.pipelines.types import DataType
 
@@ -87,6 +93,10 @@ class FeaturePlan:
         Positions in the view's `fields`, in the order that `finish` takes.
     units
         Encoded units of each input.
+    category_units
+        Encoded units of the category; 0 where there is none.
+    start
+        Where history begins, ms: the value is null while the window reaches before it; None: it never is.
     """
 
     name: str
@@ -100,11 +110,37 @@ class FeaturePlan:
     fingerprint: str
     owner: str = ""
     description: str = ""
+    category_units: int = 0
+    start: int | None = None
 
     @property
     def spec(self) -> Aggregate:
         """The row of the table."""
         return AGGREGATES[self.aggregate]
+
+    @property
+    def sized(self) -> bool:
+        """Whether the number of a multiset's values is all that it needs."""
+        return self.spec.sized and not self.category_units
+
+    def finish(self, states: Sequence[Values], at: NDArray[np.int64]) -> Values:
+        """Return the values of n reads.
+
+        Parameters
+        ----------
+        states
+            For each of `fields` the window's states, (n,).
+        at
+            (n,) instants, ms.
+        """
+        context = Finish(at, self.units, self.parameters)
+        if self.category_units:
+            return by_category(self.spec.finish, states[0], self.category_units, context)
+        return self.spec.finish(states, context)
+
+    def since_start(self, values: Values, at: NDArray[np.int64]) -> Values:
+        """Return values with null where the window reaches before history."""
+        return values if self.start is None else values.rows(self.window.tail(at) >= self.start)
 
 
 @dataclass(frozen=True)
@@ -200,9 +236,11 @@ def feature_json(each: FeaturePlan) -> dict[str, object]:
         "name": each.name,
         "aggregate": each.aggregate,
         "parameters": list(each.parameters),
-        "window": {"size": window.size, "hop": window.hop, "delay": window.delay},
+        "window": {"size": window.size, "hop": window.hop, "delay": window.delay, "align": window.head_grid},
         "fields": list(each.fields),
         "units": list(each.units),
+        "category_units": each.category_units,
+        "start": each.start,
         "type": str(each.type),
         "fingerprint": each.fingerprint,
         "owner": each.owner,

@@ -6,15 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from unskew.pipelines.aggregates import AGGREGATES, NEEDS_ORDER, FeatureType, Lift, StateField
+from unskew.pipelines.aggregates import AGGREGATES
 from unskew.pipelines.binding import bind
 from unskew.pipelines.derived import bind_derived
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Aggregation, Windowed
 from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, names
-from unskew.pipelines.nodes import Node, computed_columns
+from unskew.pipelines.lifts import same_result
+from unskew.pipelines.nodes import Node, computed_columns, masked
 from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan, fingerprint
-from unskew.pipelines.timegrid import Window, format_duration, parse_duration
+from unskew.pipelines.states import GROUPED, NEEDS_ORDER, FeatureType, Lift, StateField
+from unskew.pipelines.timegrid import LIFETIME, Window, format_duration, parse_duration, parse_instant
 from unskew.pipelines.types import SUM_LIMIT
 
 
@@ -26,6 +28,7 @@ class BoundFeature:
     windowed: Windowed
     inputs: tuple[Node, ...]
     fields: tuple[StateField, ...]
+    category: Node | None = None
 
     @property
     def aggregation(self) -> Aggregation:
@@ -83,8 +86,19 @@ def bind_feature(view: FeatureView, name: str, windowed: Windowed) -> BoundFeatu
     if not names(source.event_id) and any(each.kind in NEEDS_ORDER for each in fields):
         message = f"aggregate `{aggregation.name}` needs an order, but source `{source.name}` has no event_id"
         raise DefinitionError(message)
+    category = None if aggregation.category is None else bind(aggregation.category, source.schema, source.projections)
+    if category is not None:
+        fields = (by_category(aggregation.name, category, where, fields),)
     check_delay(source, fields, windowed.windows)
-    return BoundFeature(name, windowed, inputs, fields)
+    return BoundFeature(name, windowed, inputs, fields, category)
+
+
+def by_category(name: str, category: Node, where: Node | None, fields: tuple[StateField, ...]) -> StateField:
+    """Return the multiset that keeps an aggregate's fields for each category."""
+    if any(each.kind not in GROUPED for each in fields):
+        message = f"aggregate `{name}` cannot be taken by category; use one of sums, counts, moments, min and max"
+        raise DefinitionError(message)
+    return StateField("multiset", masked(where, category), 0, fields)
 
 
 def bind_filter(source: EventSource, aggregation: Aggregation) -> Node | None:
@@ -100,7 +114,7 @@ def bind_filter(source: EventSource, aggregation: Aggregation) -> Node | None:
 
 def check_delay(source: EventSource, fields: tuple[StateField, ...], windows: tuple[Window, ...]) -> None:
     """Refuse a window that would read labels before they are known."""
-    read = frozenset().union(*(each.lift.columns() for each in fields))
+    read = frozenset().union(*(lift.columns() for each in fields for lift in each.lifts()))
     needed = [parse_duration(delay) for name, delay in source.known_after.items() if name in read]
     if source.label_delay:
         needed.append(parse_duration(source.label_delay))
@@ -115,8 +129,9 @@ def check_delay(source: EventSource, fields: tuple[StateField, ...], windows: tu
 def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -> SourcePlan:
     """Give every column that enters arithmetic a range: +-2**40 where none is declared."""
     fields = [each for features in views for feature in features for each in feature.fields]
-    computed = frozenset().union(*(computed_columns(each.lift) for each in fields))
-    summed = frozenset().union(*(each.lift.columns() for each in fields if each.kind == "add"))
+    computed = frozenset().union(*(computed_columns(lift) for each in fields for lift in each.lifts()))
+    added = [each for outer in fields for each in (outer, *outer.inner) if each.kind == "add"]
+    summed = frozenset().union(*(each.lift.columns() for each in added))
     free = (*names(source.event_id), source.event_time)
     columns = []
     for name, each in source.schema.items():
@@ -152,14 +167,23 @@ def plan_feature(
     aggregation = bound.aggregation
     units = tuple(each.type.units for each in bound.inputs)
     kind: FeatureType = AGGREGATES[aggregation.name].result(bound.inputs)
+    if bound.category is not None:
+        kind = FeatureType(kind.kind, key=same_result([bound.category]).kind)
+    category_units = 0 if bound.category is None else bound.category.type.units
+    start = parse_instant(view.feature_start_time)
+    if start is not None and window.size == LIFETIME:
+        message = f"feature `{view.name}.{bound.name}` over a lifetime reaches before any feature_start_time; drop one"
+        raise DefinitionError(message)
     semantics = [
         source.to_json(), list(view.entity.keys), aggregation.name, list(aggregation.parameters),
-        [window.size, window.hop, window.delay], [each.to_json() for each in bound.fields], list(units),
+        [window.size, window.hop, window.delay, window.head_grid], [each.to_json() for each in bound.fields],
+        list(units), category_units, start,
     ]  # fmt: skip
     quantum = max((each.type.quantum for each in bound.inputs), default=0.0)
     return FeaturePlan(
         f"{view.name}.{bound.name}_{window.label()}", aggregation.name, aggregation.parameters, window, fields,
         units, kind, quantum, fingerprint(semantics), bound.windowed.owner or view.owner, bound.windowed.description,
+        category_units, start,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unskew.pipelines.plan import ViewPlan, fingerprint
+from unskew.pipelines.states import LISTS, SCALARS, StateField
 
 Ints = NDArray[np.int64]
 SectionKind = Literal["tiles", "values", "entries"]
@@ -30,7 +31,7 @@ WORDS = struct.Struct("<qq")
 NO_STRING = -1  # the place that stands for null
 BITS = 62  # of a word of validity
 VERSION = ("n", "ts", "max_ts", "arrival", "min_arrival", "set_hash", "seq")
-SCALARS = ("add", "min", "max", "first", "last")
+VALUE = ("value", "count")  # of a multiset's rows
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Section:
 
     def fields(self) -> tuple[str, ...]:
         """Return the columns of scalar fields, in the order of their bits of validity."""
-        known = ("start", *VERSION)
+        known = ("start", *VALUE, *VERSION)
         return tuple(each for each in self.columns if each not in known and not each.startswith("valid"))
 
     def to_json(self) -> list[object]:
@@ -91,9 +92,9 @@ class Rows:
     columns: Mapping[str, Ints]
 
 
-def field_prints(view: ViewPlan) -> tuple[str, ...]:
-    """Return the fingerprint of each state field of a view."""
-    return tuple(fingerprint(each.to_json()) for each in view.fields)
+def field_prints(fields: Sequence[StateField]) -> tuple[str, ...]:
+    """Return the fingerprint of each state field."""
+    return tuple(fingerprint(each.to_json()) for each in fields)
 
 
 def closed_layout(view: ViewPlan) -> Layout:
@@ -101,38 +102,43 @@ def closed_layout(view: ViewPlan) -> Layout:
     sections: list[Section] = []
     for hop in view.hops:
         read = sorted({each for feature in view.features if feature.window.hop == hop for each in feature.fields})
-        sections += sections_of(view, hop, read, (), ("start", "value", "count"), ("start", "value"), ())
+        sections += sections_of(view, hop, read, (), ("start", "value"), ())
     return Layout(tuple(sections))
 
 
 def open_layout(view: ViewPlan, ids: Sequence[bool]) -> Layout:
     """Return the sections of open records, on the finest hop; `ids` tells which event ids are strings."""
     named = tuple(f"id{index}" for index in range(len(ids)))
-    version = tuple(each for each in VERSION if each not in ("n", "set_hash"))
-    values = ("start", "value", "count", *version)
     entries = ("start", "ts", *named, "value", "arrival", "seq")
     texts = tuple(name for name, text in zip(named, ids, strict=True) if text)
-    return Layout(tuple(sections_of(view, view.hop, range(len(view.fields)), VERSION, values, entries, texts)))
+    return Layout(tuple(sections_of(view, view.hop, range(len(view.fields)), VERSION, entries, texts)))
 
 
 def sections_of(
-    view: ViewPlan, hop: int, read: Sequence[int], version: tuple[str, ...],
-    values: tuple[str, ...], entries: tuple[str, ...], texts: tuple[str, ...],
+    view: ViewPlan, hop: int, read: Sequence[int], version: tuple[str, ...], entries: tuple[str, ...],
+    texts: tuple[str, ...],
 ) -> list[Section]:  # fmt: skip
     """Return one section for the scalar fields that are read, and one for each multiset and list."""
-    prints = field_prints(view)
+    prints = field_prints(view.fields)
     text = {index for index in read if view.fields[index].lift.type.kind == "string"}
     scalars = [index for index in read if view.fields[index].kind in SCALARS]
-    flags = tuple(f"valid{index}" for index in range(-(-len(scalars) // BITS)))
-    columns = ("start", *version, *flags, *(prints[index] for index in scalars))
+    columns = ("start", *version, *flags(len(scalars)), *(prints[index] for index in scalars))
     found = [Section("tiles", hop, columns, tuple(prints[index] for index in scalars if index in text))]
     for index in read:
         own = ("value",) if index in text else ()
         if view.fields[index].kind == "multiset":
-            found.append(Section("values", hop, values, own, prints[index]))
-        if view.fields[index].kind == "list":
+            inner = field_prints(view.fields[index].inner)
+            counted = tuple(each for each in version if each not in ("n", "set_hash"))
+            columns = ("start", *VALUE, *counted, *flags(len(inner)), *inner)
+            found.append(Section("values", hop, columns, own, prints[index]))
+        if view.fields[index].kind in LISTS:
             found.append(Section("entries", hop, entries, (*texts, *own), prints[index]))
     return found
+
+
+def flags(fields: int) -> tuple[str, ...]:
+    """Return the names of the words of validity of so many fields."""
+    return tuple(f"valid{index}" for index in range(-(-fields // BITS)))
 
 
 def validity(valid: Sequence[NDArray[np.bool_]]) -> dict[str, Ints]:

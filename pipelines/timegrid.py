@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from unskew.pipelines.errors import DefinitionError
 
 Instant = TypeVar("Instant", int, NDArray[np.int64])
+Accuracy = Literal["exact", "daily"]
 
 MILLISECOND, SECOND, MINUTE = 1, 1_000, 60_000
 HOUR, DAY = 3_600_000, 86_400_000
+LIFETIME = 10**9 * DAY  # ms; the tail of such a window lies before any event
 UNITS = {"ms": MILLISECOND, "s": SECOND, "min": MINUTE, "h": HOUR, "d": DAY}
 DURATION = re.compile(r"([1-9][0-9]*)(ms|s|min|h|d)")
 
@@ -53,6 +56,30 @@ def parse_duration(text: str) -> int:
     return int(match[1]) * UNITS[match[2]]
 
 
+def parse_instant(text: str | None) -> int | None:
+    """Read an ISO instant such as ``"2024-01-01"`` or ``"2024-01-01T00:00:00Z"``; without a zone it is UTC.
+
+    Returns
+    -------
+    int or None
+        Milliseconds since the epoch, floored; None for None.
+
+    Examples
+    --------
+    >>> parse_instant("1970-01-02")
+    86400000
+    """
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        message = f'instant `{text}` is no ISO date or time; use e.g. "2024-01-01"'
+        raise DefinitionError(message) from None
+    past = (found if found.tzinfo else found.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return past // timedelta(milliseconds=1)
+
+
 def format_duration(milliseconds: int) -> str:
     """Write a duration in the largest unit that divides it.
 
@@ -60,9 +87,11 @@ def format_duration(milliseconds: int) -> str:
     --------
     >>> format_duration(86_400_000), format_duration(90_000), format_duration(0)
     ('1d', '90s', '0')
+    >>> format_duration(LIFETIME)
+    'lifetime'
     """
-    if milliseconds == 0:
-        return "0"
+    if milliseconds in (0, LIFETIME):
+        return "lifetime" if milliseconds else "0"
     unit = next(name for name, size in reversed(UNITS.items()) if milliseconds % size == 0)
     return f"{milliseconds // UNITS[unit]}{unit}"
 
@@ -97,11 +126,14 @@ class Window:
         Grid of the tail (and of the head, where there is a delay), ms.
     delay
         How far the head stays behind the instant, ms.
+    align
+        Grid of the head where it is not the default: a multiple of the hop, ms.
     """
 
     size: int
     hop: int
     delay: int = 0
+    align: int = 0
 
     def __post_init__(self) -> None:
         """Refuse a window that the grid cannot hold."""
@@ -116,18 +148,23 @@ class Window:
             message = f"delay `{delay}` is no multiple of the hop `{hop}`; use a smaller hop or a longer delay"
             raise DefinitionError(message)
 
+    @property
+    def head_grid(self) -> int:
+        """Grid of the head, ms; 0 where the head is the instant itself."""
+        return self.align or (self.hop if self.delay else 0)
+
     def tail(self, t: Instant) -> Instant:
         """Return the first instant inside the window at `t` (inclusive)."""
-        return floor_hop(t - self.delay - self.size, self.hop)
+        return floor_hop(self.head(t) - self.size, self.hop)
 
     def head(self, t: Instant) -> Instant:
         """Return the first instant after the window at `t` (exclusive)."""
-        return floor_hop(t - self.delay, self.hop) if self.delay else t
+        return floor_hop(t - self.delay, self.head_grid) if self.head_grid else t - self.delay
 
     @property
     def span(self) -> tuple[int, int]:
         """Shortest and longest length that the window has in truth, ms, both inclusive."""
-        if self.delay:
+        if self.head_grid or self.size == LIFETIME:
             return self.size, self.size
         return self.size, self.size + self.hop - 1
 
@@ -136,14 +173,26 @@ class Window:
         return format_duration(self.size)
 
 
-def make_window(size: str, hop: str | None = None, delay: str | None = None) -> Window:
+def make_window(
+    size: str, hop: str | None = None, delay: str | None = None, accuracy: Accuracy = "exact"
+) -> Window:  # fmt: skip
     """Build a window from durations as text; the default hop follows the size.
+
+    Parameters
+    ----------
+    size
+        A duration, or ``"lifetime"``.
+    accuracy
+        ``exact``: up to the instant; ``daily``: up to the last midnight, UTC, before the delay.
 
     Examples
     --------
     >>> make_window("30d").hop == DAY
     True
     """
-    length = parse_duration(size)
+    if accuracy not in ("exact", "daily"):
+        message = f'accuracy `{accuracy}` is unknown; use "exact" or "daily"'
+        raise DefinitionError(message)
+    length = LIFETIME if size == "lifetime" else parse_duration(size)
     grid = parse_duration(hop) if hop else default_hop(length)
-    return Window(length, grid, parse_duration(delay) if delay else 0)
+    return Window(length, grid, parse_duration(delay) if delay else 0, DAY if accuracy == "daily" else 0)

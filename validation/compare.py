@@ -15,8 +15,16 @@ def same_cells(left: pa.ChunkedArray, right: pa.ChunkedArray) -> Bools:
     a, b = (each.combine_chunks() if isinstance(each, pa.ChunkedArray) else each for each in (a, b))
     if a.type != b.type:
         return np.zeros(len(a), np.bool_)
+    if pa.types.is_map(a.type):
+        a, b = (as_lists(each) for each in (a, b))
     if pa.types.is_list(a.type):
         return same_lists(a, b)
+    if pa.types.is_struct(a.type):
+        pairs = zip(a.flatten(), b.flatten(), strict=True)
+        equal: Bools = np.logical_and.reduce(
+            [same_cells(*(pa.chunked_array([side]) for side in pair)) for pair in pairs]
+        )
+        return equal
     valid = a.is_valid().to_numpy(zero_copy_only=False)
     both = valid == b.is_valid().to_numpy(zero_copy_only=False)
     codes = numbers(a, b)
@@ -47,8 +55,22 @@ def same_lists(a: pa.ListArray, b: pa.ListArray) -> Bools:
     return found
 
 
+def as_lists(maps: pa.MapArray) -> pa.ListArray:
+    """Return maps as lists of pairs, in their order."""
+    kind = maps.type
+    return maps.cast(pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)])))
+
+
 def python_values(cells: pa.ChunkedArray) -> list[object]:
-    """Return cells as the oracle gives them: instants as ms."""
+    """Return cells as the oracle gives them: instants as ms, maps as dictionaries."""
+    if pa.types.is_map(cells.type):
+        flat = pa.map_(
+            *(
+                pa.int64() if pa.types.is_timestamp(each) else each
+                for each in (cells.type.key_type, cells.type.item_type)
+            )
+        )
+        return [None if each is None else dict(each) for each in cells.cast(flat).to_pylist()]
     if pa.types.is_timestamp(cells.type):
         cells = cells.cast(pa.int64())
     if pa.types.is_list(cells.type) and pa.types.is_timestamp(cells.type.value_type):

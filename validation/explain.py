@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.encoding import encode_row
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
+from unskew.pipelines.states import LISTS
 from unskew.pipelines.timegrid import DAY, HOUR
 from unskew.validation.diagnose import Case, diagnose
 from unskew.validation.log import SEQUENCE, Log
@@ -99,7 +100,10 @@ class Truth:
         """Compute a cell."""
         if name in self.derived:
             inputs = {each: self.value(row, side, each) for each in inputs_of(self.derived[name])}
-            return oracle.derived_value(self.derived[name], inputs, encode_row(self.request, self.rows[row]))
+            value: oracle.Result = oracle.derived_value(
+                self.derived[name], inputs, encode_row(self.request, self.rows[row])
+            )
+            return value
         case = self.case(row, side, name)
         return case.value(case.events)
 
@@ -245,7 +249,7 @@ def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], 
     """
     field = view.fields[feature.fields[0]]
     start = facts.t - facts.t % view.hop
-    if field.kind == "list":
+    if field.kind in LISTS:
         return list(held)
     found, stopped = [], set()
     for each in held:

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from unskew.backfill.blocks import training_block
-from unskew.backfill.bucket import Spine, bucket_features
+from unskew.backfill.bucket import bucket_features
 from unskew.backfill.bucket_rows import bucket_events, sorted_events, without
 from unskew.backfill.events import Piece, judge, read_arrow, read_batch
 from unskew.backfill.order import entity_codes, numbers, repeated, sorted_rows
+from unskew.backfill.window_states import Spine
 from unskew.pipelines.backends.beam_shuffle import Part, hand_over, read, take_over, write_file
 from unskew.pipelines.backends.beam_sql import Group, Job, identity_sql, projection_sql, taken_sql
 from unskew.pipelines.backends.sql import DUCKDB

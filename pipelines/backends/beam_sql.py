@@ -101,11 +101,12 @@ class Group:
     @cached_property
     def lifts(self) -> tuple[str, ...]:
         """The SQL of all state fields' lifts, each once; columns ``__f0``, ``__f1`` ..."""
-        return tuple(dict.fromkeys(render(each.lift, DUCKDB) for view in self.views for each in view.fields))
+        lifts = (lift for view in self.views for each in view.fields for lift in each.lifts())
+        return tuple(dict.fromkeys(render(each, DUCKDB) for each in lifts))
 
-    def fields(self, view: ViewPlan) -> list[str]:
-        """Return the columns of a view's lifts, in the order of its fields."""
-        return [f"__f{self.lifts.index(render(each.lift, DUCKDB))}" for each in view.fields]
+    def fields(self, view: ViewPlan) -> list[list[str]]:
+        """Return the columns of the lifts of each of a view's fields."""
+        return [[f"__f{self.lifts.index(render(lift, DUCKDB))}" for lift in each.lifts()] for each in view.fields]
 
     def key_columns(self) -> list[str]:
         """Return the quoted key columns."""

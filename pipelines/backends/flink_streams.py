@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unskew.pipelines.aggregates import COUNT_ROWS, StateField
 from unskew.pipelines.backends.flink_identity import MIX_3, mixed_sql
 from unskew.pipelines.backends.flink_ordered import ordered_sql
 from unskew.pipelines.backends.flink_pieces import listed, long, quoted, sql_type, uri, with_options
 from unskew.pipelines.backends.sql import FLINK, render
 from unskew.pipelines.plan import SourcePlan, ViewPlan
+from unskew.pipelines.states import COUNT_ROWS, LISTS, SCALARS, StateField
 
 StreamKind = Literal["tiles", "values", "entries", "quarantine", "late", "skipped", "fates"]
 NULL = "*"  # bare; Flink quotes a string that holds a character up to the comma, so the string `*` stands in quotes
@@ -57,7 +57,7 @@ def view_streams(view: ViewPlan, source: SourcePlan) -> list[Stream]:
     for position, each in enumerate(view.fields):
         if each.kind == "multiset":
             found.append(values(view, source, position, each))
-        if each.kind == "list":
+        if each.kind in LISTS:
             found.append(entries(view, source, position, each))
     return found
 
@@ -103,7 +103,7 @@ def running(rows: str, columns: Sequence[str], group: Sequence[str]) -> str:
 
 def tiles(view: ViewPlan, source: SourcePlan) -> Stream:
     """Return the tile aggregation: one row for each accepted event of the view."""
-    fields = [(index, each) for index, each in enumerate(view.fields) if each.kind not in ("list", "multiset")]
+    fields = [(index, each) for index, each in enumerate(view.fields) if each.kind in SCALARS]
     lifts = [f"{lifted(each, source)} AS f{index}" for index, each in fields if each != COUNT_ROWS]
     rows = placed(view, source, [f"{never_null(mixed_sql('_identity', MIX_3))} AS _hash", *lifts, "PROCTIME() AS _now"])
     group = [quoted(name) for name, _ in key_columns(view)]
@@ -143,14 +143,17 @@ def never_null(number: str) -> str:
 
 
 def values(view: ViewPlan, source: SourcePlan, position: int, field: StateField) -> Stream:
-    """Return a multiset: the running count of each (entity, tile, value), one row for each event that has a value."""
+    """Return a multiset: the running state of each (entity, tile, value), one row for each event that has a value."""
     kind, lift = FLINK.types.get(field.lift.type.kind, "BIGINT"), render(field.lift, FLINK)
-    rows = placed(view, source, [f"{lift} AS `value`", "PROCTIME() AS _now"], f" AND {lift} IS NOT NULL")
+    inner = tuple((f"g{index}", each) for index, each in enumerate(field.inner))
+    lifts = [f"{lifted(each, source)} AS {name}" for name, each in inner if each != COUNT_ROWS]
+    rows = placed(view, source, [f"{lift} AS `value`", *lifts, "PROCTIME() AS _now"], f" AND {lift} IS NOT NULL")
     key = (*(name for name, _ in key_columns(view)), "value")
     group = [quoted(each) for each in key]
     counters = tuple((name, "BIGINT") for name in ("count", *VERSION, "seq"))
-    columns = (*key_columns(view), ("value", kind), *counters)
-    query = running(rows, [*group, "COUNT(*) OVER w AS `count`", *version(), "seq"], group)
+    columns = (*key_columns(view), ("value", kind), *counters, *((name, "BIGINT") for name, _ in inner))
+    states = [f"{combined(name, each)} AS {name}" for name, each in inner]
+    query = running(rows, [*group, "COUNT(*) OVER w AS `count`", *version(), "seq", *states], group)
     return Stream(f"{view.name}__f{position}__values", "values", columns, key, query, view.name, position)
 
 

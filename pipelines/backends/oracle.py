@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,7 +21,7 @@ from unskew.pipelines.plan import ColumnPlan, FeaturePlan, SetPlan, SourcePlan, 
 
 Cell = int | bool | str | None  # encoded
 Value = int | float | bool | str | None
-Result = Value | list[Value]
+Result = Value | list[Value] | dict[Value, Value]
 Row = Mapping[str, Any]  # a column that is not there is null
 FateName = Literal["quarantined", "late", "duplicate", "filtered", "applied"]
 Reason = Literal["null_event_time", "wrong_type", "out_of_range", "null_event_id", "future"]
@@ -195,7 +196,7 @@ def examine(source: SourcePlan, position: int, row: Row) -> Event | Reason:
     return Event(position, ts, arrival, arrival - ts > source.allowed_lateness, order, cells)
 
 
-def comparable(cell: Cell) -> int | bytes | None:
+def comparable(cell: Any) -> Any:
     """Return strings as their UTF-8 bytes, which is how they are ordered."""
     return cell.encode() if isinstance(cell, str) else cell
 
@@ -249,7 +250,14 @@ STRICT: dict[str, Callable[..., Cell]] = {
     "floordiv": lambda a, b: a // b if b else None,
     "mod": lambda a, b: a - b * (a // b) if b else None,
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
-    "not": operator.not_, "to_string": str,
+    "not": operator.not_, "abs": abs, "greatest": max, "least": min,
+    "length": len, "concat": lambda *args: "".join(args),
+    "lower": lambda text: "".join(chr(ord(each) + 32) if "A" <= each <= "Z" else each for each in text),
+    "upper": lambda text: "".join(chr(ord(each) - 32) if "a" <= each <= "z" else each for each in text),
+    "substr": lambda text, start, length: text[start - 1 : start - 1 + length],
+    "split_part": lambda text, separator, part: dict(enumerate(text.split(separator), 1)).get(part),
+    "starts_with": lambda text, prefix: text.startswith(prefix),
+    "contains": lambda text, part: part in text, "truncdiv": lambda a, b: int(Fraction(a, b)),
 }  # fmt: skip
 LENIENT: dict[str, Callable[..., Cell]] = {
     "and": lambda *args: False if False in args else None if None in args else True,
@@ -270,7 +278,30 @@ def lifted(node: Node, cells: Mapping[str, Cell]) -> Cell:
     args = [lifted(each, cells) for each in node.args]
     if node.op in LENIENT:
         return LENIENT[node.op](*args)
-    return None if None in args else STRICT[node.op](*args)
+    if None in args:
+        return None
+    return CASTS[node.op](*args, node) if node.op in CASTS else STRICT[node.op](*args)
+
+
+def as_text(cell: Any, node: Node) -> str:
+    """Write a boolean as true or false, a decimal with all its digits."""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    units = node.args[0].type.units
+    return f"{Decimal(cell).scaleb(1 - len(str(units))):f}"
+
+
+def as_number(text: str, node: Node) -> int | None:
+    """Read plain digits in the type's units; null for another form, more digits, or past int64."""
+    digits = len(str(node.type.units)) - 1
+    pattern = r"-?(0|[1-9][0-9]{0,18})" + (rf"([.][0-9]{{1,{digits}}})?" if digits else "")
+    if re.fullmatch(pattern, text, re.ASCII) is None:
+        return None
+    number = int(Fraction(text) * node.type.units)
+    return number if INT64[0] <= number <= INT64[1] else None
+
+
+CASTS: dict[str, Callable[..., Cell]] = {"to_string": as_text, "to_number": as_number}
 
 
 # Aggregates over a window
@@ -356,9 +387,62 @@ def correlation(sample: Sample) -> Value:
     return float(spread(left, right)) / below if below else None
 
 
-def newest(sample: Sample, k: int) -> Result:
-    """Return at most k values, newest first; null where there is none."""
-    return [sample.number(each) for each in reversed(sample.fields[0][-k:])] or None
+def first_of(order: Callable[[Sequence[Any]], Sequence[Any]]) -> Callable[[Sample, int], Result]:
+    """Return a formula for the first k values in an order; null where there is none."""
+    return lambda sample, k: [sample.number(each) for each in order(sample.fields[0])[:k]] or None
+
+
+def by_frequency(values: Sequence[Any]) -> list[Any]:
+    """Return the different values by descending count, equally frequent ones ascending."""
+    return sorted(sorted(set(values), key=comparable), key=values.count, reverse=True)
+
+
+def histogram(sample: Sample) -> Result:
+    """Return the count of each value, by ascending value; null where there is none."""
+    values = sample.fields[0]
+    return {unit(each, sample.units[0]): values.count(each) for each in sorted(set(values), key=comparable)} or None
+
+
+def unit(cell: Any, units: int) -> Any:
+    """Return an encoded value as a number, where it is scaled."""
+    return cell if units == 1 else float(cell) / float(units)
+
+
+def quantile(sample: Sample, millionths: int) -> Value:
+    """Return the value of rank ``ceil(q * n)``, counted from 1."""
+    values = sorted(sample.fields[0])  # type: ignore[type-var]
+    rank = math.ceil(Fraction(millionths * len(values), 1_000_000))
+    return sample.number(values[rank - 1]) if values else None
+
+
+def powers(sample: Sample) -> tuple[list[int], int]:
+    """Return the values of a sum's field that could be divided by nothing, and ``n * S2 - S1**2``."""
+    values = [int(each) for each in sample.fields[0]]  # type: ignore[arg-type]
+    return values, spread(values, values)
+
+
+def skewness(sample: Sample) -> Value:
+    """Return ``f64(N3) / (f64(N2) * sqrt(f64(N2)))``; null where the value does not vary."""
+    values, two = powers(sample)
+    n, mean_of = len(values), sum(values)
+    three = sum((n * each - mean_of) ** 3 for each in values) // n if n else 0
+    return float(three) / (float(two) * math.sqrt(float(two))) if two else None
+
+
+def kurtosis(sample: Sample) -> Value:
+    """Return ``f64(N4) / (f64(N2) * f64(N2)) - 3``; null where the value does not vary."""
+    values, two = powers(sample)
+    n, mean_of = len(values), sum(values)
+    four = sum((n * each - mean_of) ** 4 for each in values) // n if n else 0
+    return float(four) / (float(two) * float(two)) - 3.0 if two else None
+
+
+def slope(sample: Sample) -> Value:
+    """Return ``f64(Ntx) / f64(Ntt) * 1000 / f64(units)`` of the values and the digits of their event times."""
+    values, digits = sample.fields[0], sample.fields[2:5]
+    times = [low + (middle << 16) + (high << 32) for low, middle, high in zip(*digits, strict=True)]
+    two = spread(times, times)
+    return float(spread(times, values)) / float(two) * 1000.0 / float(sample.units[0]) if two else None
 
 
 def one_of(choose: Callable[[Sequence[Any]], Any]) -> Callable[[Sample], Value]:
@@ -386,7 +470,17 @@ FORMULAS: dict[str, Callable[..., Result]] = {
     "last": one_of(lambda values: values[-1]),
     "time_since_first": since(min),
     "time_since_last": since(max),
-    "last_k": newest,
+    "first_k": first_of(lambda values: values),
+    "last_k": first_of(lambda values: values[::-1]),
+    "top_k": first_of(lambda values: sorted(values, reverse=True)),
+    "bottom_k": first_of(sorted),
+    "histogram": histogram,
+    "mode": one_of(lambda values: by_frequency(values)[0]),
+    "top_k_frequent": first_of(by_frequency),
+    "quantile": quantile,
+    "skewness": skewness,
+    "kurtosis": kurtosis,
+    "slope": slope,
     "count_distinct": lambda sample: len(set(sample.fields[0])),
 }
 
@@ -450,13 +544,31 @@ def is_of(view: ViewPlan, event: Event, row: Row) -> bool:
 
 def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t: int) -> Result:
     """Return a feature over one entity's events: those with ``tail <= ts < head``."""
-    size, hop, delay = feature.window.size, feature.window.hop, feature.window.delay
-    oldest, end = t - delay - size, t - delay
-    tail = oldest - oldest % hop
-    head = end - end % hop if delay else t
+    window = feature.window
+    head = t - window.delay
+    if window.align or window.delay:
+        head -= head % (window.align or window.hop)
+    tail = head - window.size - (head - window.size) % window.hop
+    if feature.start is not None and tail < feature.start:
+        return None
     inside = [each for each in events if tail <= each.ts < head]
-    fields = [ordered(view.fields[each].lift, inside) for each in feature.fields]
-    sample = Sample(fields, t, feature.units, feature.type.kind == "float")
+    fields = [view.fields[each] for each in feature.fields]
+    if not feature.category_units:
+        return formula(feature, [each.lift for each in fields], inside, t)
+    (multiset,) = fields
+    found: dict[Value, Value] = {}
+    categories = {lifted(multiset.lift, each.cells) for each in inside} - {None}
+    for category in sorted(categories, key=comparable):
+        own = [each for each in inside if lifted(multiset.lift, each.cells) == category]
+        value = formula(feature, [each.lift for each in multiset.inner], own, t)
+        if value is not None:
+            found[unit(category, feature.category_units)] = value  # type: ignore[assignment]
+    return found or None
+
+
+def formula(feature: FeaturePlan, lifts: Sequence[Node], events: Sequence[Event], t: int) -> Result:
+    """Return an aggregate over events, from the lifts of its fields."""
+    sample = Sample([ordered(each, events) for each in lifts], t, feature.units, feature.type.kind == "float")
     return FORMULAS[feature.aggregate](sample, *feature.parameters)
 
 
@@ -470,8 +582,8 @@ def ordered(lift: Node, events: Sequence[Event]) -> list[Cell]:
 # Derived features: IEEE float64, null in, null out, but for those that say otherwise
 
 
-def derived_value(expression: Sequence[Any], values: Mapping[str, Any], request: Mapping[str, Cell]) -> float | None:
-    """Return a derived feature.
+def derived_value(expression: Sequence[Any], values: Mapping[str, Any], request: Mapping[str, Cell]) -> Any:
+    """Return a derived feature, a float or None; of a leaf that is no number what it is.
 
     Parameters
     ----------
@@ -484,17 +596,21 @@ def derived_value(expression: Sequence[Any], values: Mapping[str, Any], request:
     """
     op = expression[0]
     if op == "literal":
-        return float(expression[1])
+        return expression[1] if isinstance(expression[1], str) else float(expression[1])
     if op in ("feature", "request"):
         found = values[expression[1]] if op == "feature" else request[expression[1]]
-        return None if found is None else float(found) / float(expression[2])
+        return found if found is None or expression[2] <= 0 else float(found) / float(expression[2])
     args = [derived_value(each, values, request) for each in expression[1:]]
-    if op == "coalesce":
-        return next((each for each in args if each is not None), None)
-    if op == "if_else":
-        return args[1] if args[0] not in (None, 0.0) else args[2]
-    found = None if None in args else DERIVED[op](*args)
-    return None if found is None or not math.isfinite(found) else float(found)
+    result: Any
+    if op in ("coalesce", "is_null", "isin"):
+        result = LENIENT[op](*args)
+    elif op in ("and", "or"):
+        result = LENIENT[op](*(None if each is None else each != 0 for each in args))
+    elif op == "if_else":
+        result = args[1] if args[0] not in (None, 0.0) else args[2]
+    else:
+        result = None if None in args else DERIVED[op](*args)
+    return None if result is None or not math.isfinite(result) else float(result)
 
 
 def clip(x: float, lower: float, upper: float) -> float:
@@ -516,8 +632,13 @@ def log1p(x: float) -> float | None:
         return None
     if abs(x) < 2.0**-54:
         return x
-    u, k = 1.0 + x, 0
-    c = (x - (u - 1.0) if abs(x) < 1.0 else 1.0 - (u - x)) / u
+    u = 1.0 + x
+    return logarithm(u, (x - (u - 1.0) if abs(x) < 1.0 else 1.0 - (u - x)) / u)
+
+
+def logarithm(u: float, c: float) -> float:
+    """Return ln(u) + c for u > 0."""
+    k = 0
     while u >= math.sqrt(2.0):  # halving and doubling are exact
         u, k = u / 2.0, k + 1
     while u < math.sqrt(2.0) / 2.0:
@@ -530,7 +651,52 @@ def log1p(x: float) -> float | None:
     return k * LN2[0] - ((hfsq - (s * (hfsq + r) + (k * LN2[1] + c))) - f)
 
 
+FAR = 750.0  # beyond it e**x is infinite or 0
+EP = (
+    1.66666666666666019037e-01, -2.77777777770155933842e-03, 6.61375632143793436117e-05, -1.65339022054652515390e-06,
+    4.13813679705723846039e-08,
+)  # fmt: skip
+
+
+def exponential(x: float) -> float:
+    """Return e**x after fdlibm's e_exp.c (Sun Microsystems), always by its general case."""
+    if abs(x) > FAR:
+        return math.inf if x > 0 else 0.0
+    k = math.floor(x * 1.44269504088896338700 + 0.5)
+    hi, lo = x - k * LN2[0], k * LN2[1]
+    r = hi - lo
+    t = r * r
+    c = r - t * (EP[0] + t * (EP[1] + t * (EP[2] + t * (EP[3] + t * EP[4]))))
+    near = 1.0 - ((lo - (r * c) / (2.0 - c)) - hi)
+    try:
+        return math.ldexp(near, k)
+    except OverflowError:
+        return math.inf
+
+
+def cosine(left: Sequence[Any], right: Sequence[Any]) -> float | None:
+    """Return ``dot / (sqrt(aa) * sqrt(bb))``, each sum in order; null for unlike lengths and for zero."""
+    if len(left) != len(right):
+        return None
+    dot = aa = bb = 0.0
+    for x, y in zip((float(each) for each in left), (float(each) for each in right), strict=True):
+        dot, aa, bb = dot + x * y, aa + x * x, bb + y * y
+    below = math.sqrt(aa) * math.sqrt(bb)
+    return dot / below if below and math.isfinite(below) else None
+
+
 DERIVED: dict[str, Callable[..., float | None]] = {
+    "abs": abs,
+    "sign": lambda x: 1.0 if x > 0 else -1.0 if x < 0 else 0.0,
+    "round": lambda x: float(round(x)) if x else x,
+    "not": operator.not_,
+    "sqrt": lambda x: math.sqrt(x) if x >= 0 else None,
+    "log": lambda x: logarithm(x, 0.0) if x > 0 else None,
+    "exp": exponential,
+    "greatest": max,
+    "least": min,
+    "bucketize": lambda x, *bounds: sum(x >= each for each in bounds),
+    "cosine": cosine,
     "add": operator.add, "sub": operator.sub, "mul": operator.mul,
     "div": lambda a, b: a / b if b else None,
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,

@@ -26,6 +26,7 @@ from unskew.pipelines import (
     request,
 )
 from unskew.pipelines.expr import Windowed
+from unskew.pipelines.timegrid import Accuracy
 
 SCHEMA = {
     "id": Int64,
@@ -46,21 +47,30 @@ EVERY_TYPE = ("i", "big", "d", "f", "b", "s", "at")
 NUMBERS = ("i", "big", "d", "f", "b")
 
 
-def every_aggregate(*windows: str, hop: str | None = None, delay: str | None = None) -> dict[str, Windowed]:
+def every_aggregate(
+    *windows: str, hop: str | None = None, delay: str | None = None, accuracy: Accuracy = "exact"
+) -> dict[str, Windowed]:
     """Return each aggregate over each type that it takes."""
     found = {"n": count().over(*windows, hop=hop, delay=delay)}
     for name in EVERY_TYPE:
         column = col(name)
         each = {"first": column.first(), "last": column.last(), "last_3": column.last_k(3)}
         each |= {"distinct": column.count_distinct(), "since": column.time_since_last()}
-        each |= {"since_first": column.time_since_first()}
+        each |= {"since_first": column.time_since_first(), "first_3": column.first_k(3)}
+        each |= {"histogram": column.histogram(), "mode": column.mode(), "frequent_2": column.top_k_frequent(2)}
+        each |= {"by": count().by(column), "sum_by": col("i").sum().by(column), "most_by": col("at").max().by(column)}
         if name in NUMBERS:
             each |= {"sum": column.sum(), "mean": column.mean(), "ratio": ratio(column, col("i"))}
             each |= {"variance": column.variance(), "stddev": column.stddev()}
             each |= {"covariance": covariance(column, col("i")), "correlation": correlation(col("i"), column)}
+            each |= {"skewness": column.skewness(), "kurtosis": column.kurtosis(), "slope": column.slope()}
+            each |= {"median": column.quantile(0.5), "q": column.quantile(0.123456), "top": column.quantile(1)}
         if name != "s":
-            each |= {"min": column.min(), "max": column.max()}
-        found |= {f"{name}_{key}": value.over(*windows, hop=hop, delay=delay) for key, value in each.items()}
+            each |= {"min": column.min(), "max": column.max(), "top_3": column.top_k(3), "bottom_2": column.bottom_k(2)}
+        found |= {
+            f"{name}_{key}": value.over(*windows, hop=hop, delay=delay, accuracy=accuracy)
+            for key, value in each.items()
+        }
     return found
 
 
@@ -99,6 +109,8 @@ EVERYTHING = FeatureSet(
         FeatureView("fine", both, single, {"n": count().over("10s", hop="1ms"), "same": count().where(col("same")).over("2s", hop="1s")}),
         FeatureView("delayed", both, composed, every_aggregate("2h", delay="1h")),
         FeatureView("expressions", who, composed, expressions()),
+        FeatureView("daily", who, composed, every_aggregate("1d", accuracy="daily"), feature_start_time="1970-01-01"),
+        FeatureView("ever", both, single, every_aggregate("lifetime") | every_aggregate("1d")),
         FeatureView("copied", Entity("place", "where"), copies, {"n": count().over("1h"), "last": col("s").last_k(2).over("1h")}),
     ],
     request={"amount": Decimal(12, 2), "now": Timestamp},

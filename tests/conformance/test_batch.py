@@ -19,6 +19,7 @@ from unskew.pipelines import plan
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.beam_sql import Flip
 from unskew.pipelines.plan import ColumnPlan, SetPlan
+from unskew.validation.compare import python_values
 
 PLAN = plan(EVERYTHING)
 PHYSICAL = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "string": pa.string()}
@@ -45,25 +46,16 @@ def spine_table(found: SetPlan, world: World) -> pa.Table:
 
 def plain(value: Any) -> Any:
     """Return instants as ms, and floats with their sign of zero."""
+    if isinstance(value, dict):
+        return [(plain(key), plain(each)) for key, each in value.items()]
     if isinstance(value, list):
         return [plain(each) for each in value]
     return (value, math.copysign(1, value)) if isinstance(value, float) else value
 
 
-def millis(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        return column.cast(pa.int64())
-    return (
-        column.cast(pa.list_(pa.int64()))
-        if pa.types.is_list(kind) and pa.types.is_timestamp(kind.value_type)
-        else column
-    )
-
-
 def assert_equal(found: pa.Table, expected: Sequence[Mapping[str, Any]]) -> None:
     for name in PLAN.fingerprints():
-        values = [plain(each) for each in millis(found[name]).to_pylist()]
+        values = [plain(each) for each in python_values(found[name])]
         wanted = [plain(row[name]) for row in expected]
         wrong = [(row, *pair) for row, pair in enumerate(zip(values, wanted, strict=True)) if pair[0] != pair[1]]
         assert not wrong, (name, wrong)

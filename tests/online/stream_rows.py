@@ -10,6 +10,7 @@ import pyarrow as pa
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_streams import Stream, key_names, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
+from unskew.pipelines.states import StateField
 
 TYPES = {"string": pa.string(), "bool": pa.bool_()}
 
@@ -78,14 +79,22 @@ def stream_table(view: ViewPlan, source: SourcePlan, stream: Stream, events: Seq
 def running(view: ViewPlan, stream: Stream, events: Sequence[oracle.Event]) -> dict[str, Any]:
     state = {"max_ts": max(each.ts for each in events), "min_arrival": min(each.arrival for each in events)}
     if stream.kind == "values":
-        return {**state, "count": len(events)}
+        inner = view.fields[stream.field].inner
+        return {
+            **state,
+            "count": len(events),
+            **{f"g{index}": folded(each, events) for index, each in enumerate(inner)},
+        }
     digest = hashlib.sha256(repr(sorted(each.position for each in events)).encode()).digest()
     state |= {"n": len(events), "set_hash": int.from_bytes(digest[:8], "big", signed=True)}
     for index, field in enumerate(view.fields):
-        cells = [(each, oracle.lifted(field.lift, each.cells)) for each in events]
-        known = [(each, cell) for each, cell in cells if cell is not None]
-        state[f"f{index}"] = scalar(field.kind, known)
+        state[f"f{index}"] = folded(field, events)
     return state
+
+
+def folded(field: StateField, events: Sequence[oracle.Event]) -> Any:
+    cells = [(each, oracle.lifted(field.lift, each.cells)) for each in events]
+    return scalar(field.kind, [(each, cell) for each, cell in cells if cell is not None])
 
 
 def scalar(kind: str, known: Sequence[tuple[oracle.Event, Any]]) -> Any:
@@ -116,6 +125,7 @@ def schema(view: ViewPlan, source: SourcePlan, stream: Stream) -> pa.Schema:
         columns[f"f{index}"] = pa.string() if field.kind in ("first", "last") else kind
         if index == stream.field:
             columns["value"] = kind
+            columns |= {f"g{number}": pa.int64() for number in range(len(field.inner))}
     return pa.schema(list(columns.items()))
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unskew.pipelines.aggregates import Values
+from unskew.pipelines.backends import oracle
 from unskew.pipelines.derived import Derived, evaluate
-from unskew.pipelines.portable import log1p
+from unskew.pipelines.portable import exp, log, log1p
+from unskew.pipelines.states import Values
 
 
 def column(*values: float | None) -> Values:
@@ -46,6 +47,56 @@ X: Derived = ("feature", "x", 1)
 def test_operations(expression: Derived, expected: list[float | None]) -> None:
     found = evaluate(expression, {"x": column(2.0, 0.0, None)}, 3)
     assert [value if ok else None for value, ok in zip(found.data.tolist(), found.valid, strict=True)] == expected
+
+
+TEXT: Derived = ("feature", "s", 0)
+LISTS: tuple[Derived, Derived] = (("feature", "v", -1), ("feature", "w", -1))
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        (("eq", TEXT, ("literal", "a")), [1.0, 0.0, None]),
+        (("ne", ("literal", "a"), TEXT), [0.0, 1.0, None]),
+        (("isin", TEXT, ("literal", "b"), ("literal", "c")), [0.0, 1.0, None]),
+        (("is_null", TEXT), [0.0, 0.0, 1.0]),
+        (("cosine", *LISTS), [24 / (5.0 * 5.0), None, None]),
+        (("cosine", LISTS[0], LISTS[0]), [1.0, 1.0, None]),
+    ],
+)
+def test_strings_and_vectors(expression: Derived, expected: list[float | None]) -> None:
+    valid = np.array([True, True, False])
+    columns = {
+        "s": Values(np.array(["a", "b", None], object), valid),
+        "v": Values(np.array([3.0, 4.0, 2.0]), valid, np.array([0, 2, 3, 3])),
+        "w": Values(np.array([4.0, 3.0, 1.0, 1.0]), np.ones(3, np.bool_), np.array([0, 2, 4, 4])),
+    }
+    found = evaluate(expression, columns, 3)
+    assert [value if ok else None for value, ok in zip(found.data.tolist(), found.valid, strict=True)] == expected
+    ours = [
+        oracle.derived_value(expression, {"s": s, "v": v, "w": w}, {})
+        for s, v, w in (("a", [3.0, 4.0], [4.0, 3.0]), ("b", [2.0], [1.0, 1.0]), (None, None, None))
+    ]
+    assert ours == expected
+
+
+@given(st.floats(min_value=-745, max_value=709))
+def test_exp_is_within_one_ulp_of_the_c_library(x: float) -> None:
+    assert abs(float(exp(np.array([x]))[0]) - math.exp(x)) <= math.ulp(math.exp(x))
+
+
+@given(st.floats(min_value=0, max_value=1e300, exclude_min=True))
+def test_log_is_within_two_ulps_of_the_c_library(x: float) -> None:
+    assert abs(float(log(np.array([x]))[0]) - math.log(x)) <= 2 * math.ulp(math.log(x))
+
+
+def test_exp_and_log_give_the_bits_of_the_oracles() -> None:
+    draw = np.random.default_rng(7)
+    x = np.concatenate([draw.uniform(-760, 760, 5_000), draw.uniform(-2, 2, 5_000), [0.0, -0.0, 1e308, -1e308]])
+    with np.errstate(all="ignore"):
+        assert [oracle.exponential(each).hex() for each in x.tolist()] == [each.hex() for each in exp(x).tolist()]
+    y = np.abs(np.concatenate([2.0 ** draw.uniform(-1074, 1023, 5_000), x[x != 0]]))
+    assert [oracle.logarithm(each, 0.0).hex() for each in y.tolist()] == [each.hex() for each in log(y).tolist()]
 
 
 def test_request_decimals_come_in_their_unit() -> None:

@@ -12,11 +12,11 @@ from unskew.backfill import bucket, bucket_rows, order
 from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
 from unskew.online.store import SqliteStore
-from unskew.pipelines.aggregates import COUNT_ROWS, StateField, Values
 from unskew.pipelines.backends import beam, beam_sql, flink_lines, flink_ordered, flink_streams, sql
 from unskew.pipelines.backends.sql import DUCKDB, FLINK, Dialect
 from unskew.pipelines.nodes import Node
 from unskew.pipelines.plan import SourcePlan, ViewPlan
+from unskew.pipelines.states import COUNT_ROWS, StateField, Values
 from unskew.pipelines.timegrid import HOUR, Window
 from unskew.validation import served
 
