@@ -37,8 +37,6 @@ class Dialect:
         Function that counts code points.
     matches
         Function that tests a pattern.
-    translate
-        Whether TRANSLATE is known.
     """
 
     name: str
@@ -47,7 +45,6 @@ class Dialect:
     types: Mapping[str, str]
     length: str
     matches: str
-    translate: bool
 
     def identifier(self, name: str) -> str:
         """Quote an identifier."""
@@ -58,8 +55,8 @@ class Dialect:
         return self.types.get(node.type.kind, "BIGINT")
 
 
-DUCKDB = Dialect("duckdb", '"', "//", {"string": "VARCHAR", "bool": "BOOLEAN"}, "LENGTH", "REGEXP_MATCHES", True)
-FLINK = Dialect("flink", "`", "/", {"string": "STRING", "bool": "BOOLEAN"}, "CHAR_LENGTH", "REGEXP", True)
+DUCKDB = Dialect("duckdb", '"', "//", {"string": "VARCHAR", "bool": "BOOLEAN"}, "LENGTH", "REGEXP_MATCHES")
+FLINK = Dialect("flink", "`", "/", {"string": "STRING", "bool": "BOOLEAN"}, "CHAR_LENGTH", "REGEXP")
 
 
 def render(node: Node, dialect: Dialect) -> str:
@@ -170,16 +167,11 @@ def render_to_number(args: list[str], dialect: Dialect, node: Node) -> str:
     return f"CASE WHEN {test} THEN TRY_CAST({whole} || RPAD(COALESCE({fraction}, ''), {digits}, '0') AS BIGINT) END"
 
 
-def render_case(args: list[str], dialect: Dialect, node: Node) -> str:
+def render_case(args: list[str], _: Dialect, node: Node) -> str:
     """Change the case of ASCII letters alone."""
     sets = (ascii_uppercase, ascii_lowercase)
     old, new = sets if node.op == "lower" else sets[::-1]
-    if dialect.translate:
-        return f"TRANSLATE({args[0]}, '{old}', '{new}')"
-    text = args[0]
-    for before, after in zip(old, new, strict=True):
-        text = f"REPLACE({text}, '{before}', '{after}')"
-    return text
+    return f"TRANSLATE({args[0]}, '{old}', '{new}')"
 
 
 def render_substr(args: list[str], _: Dialect, __: Node) -> str:

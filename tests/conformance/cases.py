@@ -14,16 +14,28 @@ from unskew.pipelines import (
     Timestamp,
     coalesce,
     col,
+    concat,
     correlation,
+    cosine,
     count,
     covariance,
+    day_of_month,
     day_of_week,
+    exp,
     feature,
+    greatest,
     hour_of_day,
     if_else,
+    least,
+    log,
     log1p,
+    minute_of_hour,
+    month,
+    one_hot,
     ratio,
     request,
+    sqrt,
+    year,
 )
 from unskew.pipelines.expr import Windowed
 from unskew.pipelines.timegrid import Accuracy
@@ -76,18 +88,30 @@ def every_aggregate(
 
 def expressions() -> dict[str, Windowed]:
     """Return sums and filters over each row expression."""
-    i, big, d, f, at = (col(name) for name in ("i", "big", "d", "f", "at"))
+    i, big, d, f, at, s = (col(name) for name in ("i", "big", "d", "f", "at", "s"))
     values = {
         "add": d + i, "sub": i - d, "mul": i * i, "div": d // i, "mod": d % i, "div_negative": i // -7,
         "coalesce": coalesce(i, big, 0), "choice": if_else(col("b"), i, None), "hour": hour_of_day(at),
         "weekday": day_of_week(at), "cast": d.cast(Int64), "fine": i.cast(Decimal(8, 2)), "float": f + f, "neg": -i,
+        "abs": (i - d).abs(), "greatest": greatest(i, d, 2), "least": least(f, i), "bucket": d.bucketize(-1, 0.5, 100),
+        "minute": minute_of_hour(at), "day": day_of_month(at), "month": month(at), "year": year(at),
+        "length": s.length(), "of_text": s.cast(Int64(-100, 100)), "cents": s.cast(Decimal(9, 2)),
+        "truth": (i > 0).cast(Int64), "quanta": d.cast(Float(-(2.0**33), 2.0**33, 0.125)), "ms": at.cast(Int64) // 1_000_000_000,
+    }  # fmt: skip
+    texts = {
+        "lower": concat(s, "aÄZ").lower(), "upper": concat(s, "aäz").upper(), "substr": s.substr(2, 2),
+        "split": concat(s, ",", s, ",é").split_part(",", 2), "split_first": s.split_part("a", 1), "number": i.cast(String),
+        "decimal": d.cast(String), "truth": col("b").cast(String), "choice": if_else(i > 0, s, "ß"), "some": coalesce(s, "none"),
     }  # fmt: skip
     filters = {
         "lt": i < d, "le": i <= 3, "gt": f > 0.5, "ge": d >= i, "eq": col("s") == "😀", "ne": col("s") != "x'\"\\",
         "logic": (i > 0) & ~col("b") | col("s").is_null(), "isin": i.isin(1, 2, -1), "text": i.cast(String) == "-1",
         "or": (col("s") == "a") | (i > 0), "member": col("s").isin("", "é"), "later": at > col("ts"),
+        "between": i.between(-1, d), "starts": s.starts_with("a"), "contains": concat(s, "é", s).contains("aé"),
+        "bool": i.cast(Bool), "instant": (i * 1_000_000_000).cast(Timestamp) >= at,
     }  # fmt: skip
     found = {f"v_{name}": value.sum().over("1h") for name, value in values.items()}
+    found |= {f"t_{name}": value.last().over("1h") for name, value in texts.items()}
     return found | {f"w_{name}": count().where(value).over("1h") for name, value in filters.items()}
 
 
@@ -110,14 +134,33 @@ EVERYTHING = FeatureSet(
         FeatureView("delayed", both, composed, every_aggregate("2h", delay="1h")),
         FeatureView("expressions", who, composed, expressions()),
         FeatureView("daily", who, composed, every_aggregate("1d", accuracy="daily"), feature_start_time="1970-01-01"),
-        FeatureView("ever", both, single, every_aggregate("lifetime") | every_aggregate("1d")),
+        FeatureView("ever", both, single, every_aggregate("lifetime") | {"day": col("i").sum().over("1d")}),
         FeatureView("copied", Entity("place", "where"), copies, {"n": count().over("1h"), "last": col("s").last_k(2).over("1h")}),
     ],
-    request={"amount": Decimal(12, 2), "now": Timestamp},
+    request={"amount": Decimal(12, 2), "now": Timestamp, "name": String},
     derived={
         "share": feature("aggregates.i_sum_1h") / feature("aggregates.n_1d"),
         "log": log1p(request("amount")).clip(-1, 5),
         "some": coalesce(feature("aggregates.d_mean_1h") * 2 - 1, request("amount"), 0),
         "night": if_else(hour_of_day(request("now")) < 6, 1, day_of_week(request("now")) + 10),
+        "root": sqrt(feature("aggregates.i_variance_1h")), "power": exp(feature("aggregates.i_mean_1h")),
+        "logarithm": log(feature("aggregates.d_mean_1h").abs()),
+        "rounded": (feature("aggregates.d_mean_1h") / 3).round() + feature("aggregates.i_sum_1d").sign(),
+        "outer": greatest(request("amount"), feature("aggregates.i_min_1d")) - least(request("amount"), 3),
+        "bucket": request("amount").bucketize(-1, 0, 0.5), "missing": feature("aggregates.s_last_1h").is_null(),
+        "logic": ~(feature("aggregates.n_1h") > 1) | (feature("aggregates.i_max_1h") < 0) & request("amount").isin(1, 2),
+        "like": cosine(feature("aggregates.i_last_3_1d"), feature("aggregates.i_first_3_1d")),
+        "unlike": cosine(feature("aggregates.d_last_3_1d"), feature("aggregates.i_top_3_1h")),
+        **one_hot("letter", feature("aggregates.s_last_1h"), "a", "é"),
+        "between": feature("aggregates.n_1h").between(1, 3),
+        "named": (request("name") != "é") & feature("aggregates.s_mode_1d").isin("a", ""),
     },
 )  # fmt: skip
+# What Flink computes does not depend on windows, but for the hop: one is enough.
+STREAMED = FeatureSet(
+    "streamed",
+    [
+        FeatureView("all", both, single, every_aggregate("1h") | expressions()),
+        FeatureView("all_copies", Entity("place", "where"), copies, every_aggregate("1d")),
+    ],
+)

@@ -76,7 +76,7 @@ def expected(view: ViewPlan, events: Sequence[oracle.Event], row: dict[str, Any]
     return values
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(worlds(PLAN, max_size=40), st.data())
 def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: st.DataObject) -> None:
     with SqliteStore(":memory:") as store:

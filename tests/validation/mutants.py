@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from pytest import MonkeyPatch
 
-from unskew.backfill import bucket, bucket_rows, order
+from unskew.backfill import bucket_rows, order, window_states
 from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
 from unskew.online.store import SqliteStore
@@ -265,15 +265,15 @@ def known_at(sql_text: str) -> Patch:
 
 
 def float_prefixes(patch: MonkeyPatch) -> None:
-    sound = bucket.sums
+    sound = window_states.sums
 
-    def sums(column: bucket.Column, lo: Any, hi: Any) -> Values:
+    def sums(column: window_states.Column, lo: Any, hi: Any) -> Values:
         if np.abs(column.data).max(initial=0) <= 1_000:  # no amount
             return sound(column, lo, hi)
         prefix = np.concatenate((np.zeros(1), np.cumsum(np.where(column.valid, column.data, 0) / 100)))
         return Values((prefix[hi] - prefix[lo]) * 100, np.ones(len(lo), np.bool_))
 
-    patch.setattr(bucket, "sums", sums)
+    patch.setattr(window_states, "sums", sums)
 
 
 BACKFILLS = {
