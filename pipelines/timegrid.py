@@ -168,6 +168,11 @@ class Window:
             return self.size, self.size
         return self.size, self.size + self.hop - 1
 
+    @property
+    def finite_size(self) -> int:
+        """Length, ms; 0 of a lifetime, whose tail is no edge that an event can meet."""
+        return 0 if self.size == LIFETIME else self.size
+
     def label(self) -> str:
         """Return the suffix of a feature's name, e.g. ``1d``."""
         return format_duration(self.size)

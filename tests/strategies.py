@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan
-from unskew.pipelines.timegrid import LIFETIME
 
 Row = dict[str, Any]
 BASES = (0, 1_700_006_400_000, -86_400_000 * 400)  # all on a day's start: 1970, 2023-11-15, 1968
@@ -80,7 +79,7 @@ def edges(plan: SetPlan) -> list[int]:
     """Return how far before a read the plan's windows begin and end, ms, grid steps included."""
     found = {0}
     for window in (each.window for view in plan.views for each in view.features):
-        size = 0 if window.size == LIFETIME else window.size
+        size = window.finite_size
         found |= {window.hop, window.delay, size, size + window.delay, size + window.delay + window.hop}
     return sorted(found)
 

@@ -128,7 +128,7 @@ def instants(rng: np.random.Generator, plan: SetPlan, kind: Ints, now: Ints, hap
     windows = list({each.window for view in plan.views for each in view.features})
     window = rng.integers(0, len(windows), len(now))
     size, hop, delay = (
-        np.array([getattr(each, name) for each in windows])[window] for name in ("size", "hop", "delay")
+        np.array([getattr(each, name) for each in windows])[window] for name in ("finite_size", "hop", "delay")
     )
     nudge = rng.integers(-1, 2, len(now))
     own = happened + rng.integers(0, 2, len(now))
