@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("pipelines", "feature_defs", "backfill", "online", "model", "validation")
+FOLDERS = ("pipelines", "feature_defs", "backfill", "online", "model", "validation", "testing")
 MAY_IMPORT = {
     "pipelines": set(),
     "feature_defs": {"pipelines"},
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "model": {"pipelines"},
     "online": {"pipelines", "model"},
     "validation": {"pipelines", "backfill", "online", "feature_defs"},
+    "testing": {"pipelines", "backfill", "online", "validation"},
 }
 
 

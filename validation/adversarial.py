@@ -111,7 +111,11 @@ class World:
     def edges(self) -> Ints:
         """Return how far before an instant windows and tiles begin and end, ms."""
         windows = {each.window for view in self.plan.views for each in view.features}
-        found = {0} | {value for each in windows for value in (each.hop, each.delay, each.finite_size, each.finite_size + each.delay)}
+        found = {0} | {
+            value
+            for each in windows
+            for value in (each.hop, each.delay, each.finite_size, each.finite_size + each.delay)
+        }
         return np.array(sorted(found), np.int64)
 
     def lags(self, n: int) -> Ints:
