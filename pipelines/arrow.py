@@ -38,3 +38,21 @@ def cells(data: NDArray[np.generic], valid: NDArray[np.bool_], kind: ValueKind, 
     dtype = {"float": np.float64, "bool": np.bool_}.get(kind, np.int64)
     mask = None if valid.all() else ~valid  # without one, Arrow takes the memory as it is
     return pa.array(data.astype(dtype, copy=False), mask=mask).cast(TYPES[kind])
+
+
+def python_values(cells: pa.ChunkedArray) -> list[object]:
+    """Return cells as the oracle gives them: instants as ms, maps as dictionaries."""
+    if pa.types.is_map(cells.type):
+        flat = pa.map_(
+            *(
+                pa.int64() if pa.types.is_timestamp(each) else each
+                for each in (cells.type.key_type, cells.type.item_type)
+            )
+        )
+        return [None if each is None else dict(each) for each in cells.cast(flat).to_pylist()]
+    if pa.types.is_timestamp(cells.type):
+        cells = cells.cast(pa.int64())
+    if pa.types.is_list(cells.type) and pa.types.is_timestamp(cells.type.value_type):
+        cells = cells.cast(pa.list_(pa.int64()))
+    found: list[object] = cells.to_pylist()
+    return found

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from unskew.pipelines.errors import DefinitionError, InputError, nearest
@@ -42,6 +45,32 @@ def load_sets(path: Path) -> dict[str, FeatureSet]:
         message = f"definitions file `{path}` fails with `{type(error).__name__}: {said[0]}`; run it with Python to see"
         raise InputError(message) from error
     return sets_by_name(path, vars(module))
+
+
+@contextmanager
+def definitions_at(path: Path, against: str) -> Iterator[Path]:
+    """Give the definitions to compare with: another file, or the file as it was in a git revision.
+
+    Raises
+    ------
+    InputError
+        If it is neither a file nor a revision that has the definitions.
+    """
+    if Path(against).is_file():
+        yield Path(against)
+        return
+    shown = subprocess.run(  # noqa: S603 - an argument list, no shell
+        ["git", "show", f"{against}:./{path.name}"],  # noqa: S607 - the user's git
+        cwd=path.resolve().parent, capture_output=True, check=False,
+    )  # fmt: skip
+    if shown.returncode or against.startswith("-"):
+        said = (shown.stderr.decode(errors="replace").splitlines() or [""])[0]
+        message = f"`{against}` is no file, and git has no `{path.name}` there: {said}; give a file or a revision"
+        raise InputError(message)
+    with tempfile.TemporaryDirectory() as folder:
+        earlier = Path(folder) / path.name
+        earlier.write_bytes(shown.stdout)
+        yield earlier
 
 
 def sets_by_name(path: Path, module: Mapping[str, object]) -> dict[str, FeatureSet]:

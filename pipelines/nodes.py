@@ -153,6 +153,16 @@ def computed_columns(node: Node) -> frozenset[str]:
     return frozenset().union(*names)
 
 
+def value_columns(node: Node) -> frozenset[str]:
+    """Return the columns whose values can be the node's value, not those that only decide it."""
+    if node.op == "column":
+        return node.columns()
+    if node.type.kind == "bool":
+        return frozenset()
+    args = node.args[1:] if node.op == "if_else" else node.args
+    return frozenset().union(*(value_columns(each) for each in args))
+
+
 def masked(condition: Node | None, node: Node) -> Node:
     """Return the node where the condition is true, null where it is false or null."""
     if condition is None:

@@ -13,7 +13,7 @@ from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Aggregation, Windowed
 from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, names
 from unskew.pipelines.lifts import same_result
-from unskew.pipelines.nodes import Node, computed_columns, masked
+from unskew.pipelines.nodes import Node, computed_columns, masked, value_columns
 from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan, fingerprint
 from unskew.pipelines.states import GROUPED, NEEDS_ORDER, FeatureType, Lift, StateField
 from unskew.pipelines.timegrid import LIFETIME, Window, format_duration, parse_duration, parse_instant
@@ -131,7 +131,7 @@ def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -
     fields = [each for features in views for feature in features for each in feature.fields]
     computed = frozenset().union(*(computed_columns(lift) for each in fields for lift in each.lifts()))
     added = [each for outer in fields for each in (outer, *outer.inner) if each.kind == "add"]
-    summed = frozenset().union(*(each.lift.columns() for each in added))
+    summed = frozenset().union(*(value_columns(each.lift) for each in added))
     free = (*names(source.event_id), source.event_time)
     columns = []
     for name, each in source.schema.items():

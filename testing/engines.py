@@ -88,7 +88,7 @@ def spine_of(plan: SetPlan, reads: Rows) -> pa.Table:
 
 def values_of(table: pa.Table, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the features of each row as Python values."""
-    from unskew.validation.compare import python_values  # noqa: PLC0415 - only engines with tables need it
+    from unskew.pipelines.arrow import python_values  # noqa: PLC0415 - only engines with tables need it
 
     columns = {name: python_values(table[name]) for name in names}
     return [{name: columns[name][row] for name in names} for row in range(table.num_rows)]

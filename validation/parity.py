@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from unskew.pipelines.arrow import python_values
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.validation.backfills import backfills
-from unskew.validation.compare import Bools, python_values, same_cells
+from unskew.validation.compare import Bools, same_cells
 from unskew.validation.explain import SIDES, Side, Truth, inputs_of, same_value
 from unskew.validation.log import Log, read_logs
 from unskew.validation.probes import Flip, choose_probes, plan_uploads

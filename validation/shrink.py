@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from unskew.pipelines.arrow import python_values
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.validation.backfills import backfills
-from unskew.validation.compare import python_values
 from unskew.validation.explain import Side, Truth, of_entities, same_value
 from unskew.validation.log import SEQUENCE, Log, logs_of
 from unskew.validation.probes import Flip

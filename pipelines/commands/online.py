@@ -26,6 +26,8 @@ from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from unskew.online.store import SqliteStore
 
 
@@ -117,13 +119,23 @@ def get(
 
     with open_store(store) as opened:
         reading = FeatureReader(plan, opened).read(asked, when)
-    found = reading.table().to_pylist()
+    found = [dict(zip(reading.columns, row, strict=True)) for row in zip(*readable(reading.table()), strict=True)]
     if as_json:
         print_json({"at": when, "fingerprint": plan.fingerprint, "rows": found})
         return
     for row in found:
         for key, value in row.items():
             typer.echo(f"{key}  {'null' if value is None else value}")
+
+
+def readable(table: pa.Table) -> list[list[Any]]:
+    """Return the columns as Python values, maps as dictionaries."""
+    columns = [each.to_pylist() for each in table.columns]
+    maps = [str(each.type).startswith("map") for each in table.columns]
+    return [
+        [value if value is None or not is_map else dict(value) for value in column]
+        for column, is_map in zip(columns, maps, strict=True)
+    ]
 
 
 def check_store(path: Path) -> None:

@@ -16,10 +16,10 @@ from unskew.backfill.training import backfill
 from unskew.backfill.upload import upload
 from unskew.feature_defs.fraud import fraud
 from unskew.pipelines import plan
+from unskew.pipelines.arrow import python_values
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.beam_sql import Flip
 from unskew.pipelines.plan import ColumnPlan, SetPlan
-from unskew.validation.compare import python_values
 
 PLAN = plan(EVERYTHING)
 PHYSICAL = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "string": pa.string()}

@@ -22,10 +22,10 @@ from unskew.online.read import FeatureReader
 from unskew.online.store import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines import plan
+from unskew.pipelines.arrow import python_values
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.plan import ViewPlan
 from unskew.pipelines.states import LISTS
-from unskew.validation.compare import python_values
 
 PLAN = plan(EVERYTHING)
 FOREVER, DAY = 2**60, 86_400_000

@@ -102,7 +102,7 @@ def test_wrong_reads() -> None:
     case = FeatureCase(cards)
     with pytest.raises(InputError, match="column `crad` is no key and no request column; did you mean `card`"):
         case.at(0, crad=7)
-    with pytest.raises(InputError, match="feature `n_2h` is unknown or not the only one; did you mean"):
+    with pytest.raises(InputError, match="feature `n_2h` is unknown or not the only one; known: `ratio`"):
         case.expect("t | card | n_2h \n 1 | 7 | 1")
     with pytest.raises(InputError, match="engine `flnk` is unknown; did you mean `flink`"):
         FeatureCase(cards, "flnk")
