@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from unskew.online.kernels import Ints
 from unskew.online.program import Program
-from unskew.online.store import Pointer, SqliteStore
+from unskew.online.store import Pointer, Records, SqliteStore
 from unskew.online.view_read import Column, ViewRead
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.derived import evaluate, features_read
@@ -115,18 +115,38 @@ class FeatureReader:
         self.check_columns(rows)
         t = np.full(len(rows), at, np.int64) if isinstance(at, int) else np.asarray(at, np.int64)
         keys = {name: [self.entity(columns, row) for row in rows] for name, columns in self.keys.items()}
-        pointers, records = self.store.read(self.sources, keys)
+        pointers, records, programs = self.of_one_moment(keys)
         self.check_instants(pointers, t)
         columns: dict[str, Column] = {}
         knowledge: dict[str, Ints] = {}
         for view in self.plan.views:
             pointer = pointers[view.source]
-            found = ViewRead(self.program(view, pointer), pointer.batch_end, records[view.name], t)
+            found = ViewRead(programs[view.name], pointer.batch_end, records[view.name], t)
             columns |= found.columns()
             knowledge[view.name] = found.knowledge
         ordered = {each.name: columns[each.name] for view in self.plan.views for each in view.features}
         ordered |= self.derived(ordered, rows)
         return Reading(self.plan, ordered, pointers, knowledge)
+
+    def of_one_moment(
+        self, keys: Mapping[str, Sequence[bytes]]
+    ) -> tuple[Mapping[str, Pointer], Mapping[str, Records], Mapping[str, Program]]:
+        """Return pointers, records and programs that belong together.
+
+        An upload may go live and the generation before be dropped between the read of the records and that of their
+        layout; then the records are read again.
+        """
+        while True:
+            pointers, records = self.store.read(self.sources, keys)
+            try:
+                return (
+                    pointers,
+                    records,
+                    {each.name: self.program(each, pointers[each.source]) for each in self.plan.views},
+                )
+            except StoreError:
+                if all(self.store.pointer(source) == pointer for source, pointer in pointers.items()):
+                    raise
 
     def check_columns(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Refuse rows without a key or a request column."""

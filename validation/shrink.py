@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ from unskew.validation.served import Progress, replay, run_engines
 RUNS = 16  # most runs of the engines for one cell; with the stream each takes some ten seconds
 Events = Mapping[str, pa.Table]
 Row = tuple[str, int]  # a source and a sequence number
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def chosen(tables: Events, rows: Sequence[Row]) -> dict[str, pa.Table]:
     return found
 
 
-def smallest(rows: list[Row], wrong: Callable[[Sequence[Row]], bool], spent: Callable[[], bool]) -> list[Row]:
+def smallest(rows: list[Item], wrong: Callable[[Sequence[Item]], bool], spent: Callable[[], bool]) -> list[Item]:
     """Return a part of the rows that is still wrong, none of whose tried parts is."""
     parts = 2
     while len(rows) > 1 and not spent():
