@@ -12,12 +12,20 @@ from unskew.backfill.kernels import Bools, Ints
 from unskew.backfill.window_states import SAFE_ROWS, Column, Events, by_value
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import ViewPlan
-from unskew.pipelines.records import NO_STRING, Rows, Section, ascending, closed_layout, field_prints, pack, validity
+from unskew.pipelines.records import (
+    EARLIER,
+    NO_STRING,
+    Rows,
+    Section,
+    ascending,
+    closed_layout,
+    field_prints,
+    pack,
+    validity,
+)
 from unskew.pipelines.states import NEEDS_ORDER, StateField
 from unskew.pipelines.timegrid import LIFETIME, floor_hop
 from unskew.pipelines.types import INT64_MAX, INT64_MIN, VALUE_LIMIT
-
-EARLIER = -LIFETIME // 2  # start of the tile that holds all before the reach of finite windows, ms
 
 
 def closed_records(view: ViewPlan, events: Events, entities: int, batch_end: int) -> list[bytes]:

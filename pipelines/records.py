@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from unskew.pipelines.plan import ViewPlan, fingerprint
 from unskew.pipelines.states import LISTS, SCALARS, StateField
+from unskew.pipelines.timegrid import LIFETIME
 
 Ints = NDArray[np.int64]
 SectionKind = Literal["tiles", "values", "entries"]
@@ -30,6 +31,7 @@ HEADER = 2  # words before the row counts
 WORDS = struct.Struct("<qq")
 NO_STRING = -1  # the place that stands for null
 BITS = 62  # of a word of validity
+EARLIER = -LIFETIME // 2  # start of the closed tile that holds all before the reach of finite windows, ms
 VERSION = ("n", "ts", "max_ts", "arrival", "min_arrival", "set_hash", "seq")
 VALUE = ("value", "count")  # of a multiset's rows
 

@@ -62,7 +62,6 @@ spending = FeatureView(
         "shops": col("shop").count_distinct().over("1d"),
         "foreign": count().where(col("country") != "a").over("1d"),
         "sevens": (col("points") // 7).sum().over("1d"),
-        "ever": count().over("lifetime"),
         "by_country": col("amount").sum().by(col("country")).over("1d"),
         "median": col("amount").quantile(0.5).over("1d"),
         "largest": col("amount").top_k(3).over("1d"),
