@@ -43,7 +43,7 @@ def training_block(plan: SetPlan, spine: pa.Table, first: int, parts: Mapping[st
         If a row has not just one value of each feature.
     """
     result = spine
-    for view in plan.views:
+    for view in plan.reads:
         found = [(each, *places(each, first, spine.num_rows)) for each in parts.get(view.name, ())]
         rows = sum(len(source) for _, source, _ in found)
         if rows != spine.num_rows:

@@ -210,7 +210,7 @@ def read_spine(plan: SetPlan, spine: Any, t: str) -> pa.Table:
         if encoded(each, found) is None:
             message = f"column `{each.name}` of the spine is `{found}`, which is never `{each.type}`; cast it"
             raise InputError(message)
-    made = {each.name for view in plan.views for each in view.features} | {each.name for each in plan.derived}
+    made = {*plan.features(), *(each.name for each in plan.derived)}
     taken = [each for each in table.column_names if each in made]
     if taken:
         message = f"column `{taken[0]}` of the spine has the name of a feature; rename it"
@@ -223,8 +223,7 @@ def read_spine(plan: SetPlan, spine: Any, t: str) -> pa.Table:
 
 def spine_columns(plan: SetPlan, t: str) -> list[ColumnPlan]:
     """Return the instant, all keys and the request's columns, each once."""
-    keys = [key for view in plan.views for key in view.keys]
-    found = {each.name: each for each in [ColumnPlan(t, Timestamp), *keys, *plan.request]}
+    found = {each.name: each for each in [ColumnPlan(t, Timestamp), *plan.spine_keys().values(), *plan.request]}
     return list(found.values())
 
 
@@ -258,7 +257,7 @@ def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> list[pa.T
         message = f"column `{asof}` is missing in the spine; it is the last position that each row may know"
         raise InputError(message)
     coded = encode_spine(plan, table, t)
-    keys = list(dict.fromkeys(key.name for view in plan.views for key in view.keys))
+    keys = list(plan.spine_keys())
     rows = pa.array(np.arange(table.num_rows, dtype=np.int64))
     known = coded[t] if asof == t else table[asof].cast(pa.int64())
     narrow = pa.table([*(coded[each] for each in keys), coded[t], known, rows], [*keys, "__t", "__asof", "__row"])

@@ -80,10 +80,9 @@ def inputs_of(plan: SetPlan) -> Inputs:
     for request in plan.request:
         column = Column(request.name, units=0 if request.type.kind in ("int", "bool") else request.type.units)
         _sort_out(column, request.type.kind, found, ignored)
-    for view in plan.views:
-        for feature in view.features:
-            size = feature.parameters[0] if feature.type.repeated else 0
-            _sort_out(Column(feature.name, size), feature.type.kind, found, ignored)
+    for name, feature in plan.features().items():
+        size = feature.parameters[0] if feature.type.repeated else 0
+        _sort_out(Column(name, size), "map" if feature.type.key else feature.type.kind, found, ignored)
     found += [Column(each.name) for each in plan.derived]
     if not found:
         message = f"set `{plan.name}` has no numeric feature; a model needs one at least"

@@ -58,7 +58,7 @@ def provenance(reader: FeatureReader, row: Mapping[str, Any], at: int, name: str
     InputError
         If the set has no such feature, or it is derived.
     """
-    views = {each.name: view for view in reader.plan.views for each in view.features}
+    views = {each.name: view for view in reader.plan.reads for each in view.features}
     if name not in views:
         derived = name in {each.name for each in reader.plan.derived}
         hint = "it is derived: explain what it is made of" if derived else nearest(name, list(views))

@@ -45,7 +45,7 @@ class Reading:
 
     def table(self) -> pa.Table:
         """Return the values as an Arrow table, one column for each feature."""
-        types = {each.name: each.type for view in self.plan.views for each in view.features}
+        types = {name: each.type for name, each in self.plan.features().items()}
         found = {}
         for name, column in self.columns.items():
             strings = None if column.texts is None else pa.array(column.texts, pa.string())
@@ -90,8 +90,8 @@ class FeatureReader:
         self.plan = plan
         self.store = store
         self.programs: dict[tuple[str, int, str], Program] = {}
-        self.keys = {view.name: view.keys for view in plan.views}
-        self.sources = {view.name: view.source for view in plan.views}
+        self.keys = {view.name: view.spine_keys for view in plan.reads}
+        self.sources = {view.name: (view.stored, view.source) for view in plan.reads}
         self.request = {each.name: each for each in plan.request}
         self.read_by_derived = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
 
@@ -119,12 +119,12 @@ class FeatureReader:
         self.check_instants(pointers, t)
         columns: dict[str, Column] = {}
         knowledge: dict[str, Ints] = {}
-        for view in self.plan.views:
+        for view in self.plan.reads:
             pointer = pointers[view.source]
             found = ViewRead(programs[view.name], pointer.batch_end, records[view.name], t)
-            columns |= found.columns()
+            columns |= renamed(self.plan.view(view.stored), view, found.columns())
             knowledge[view.name] = found.knowledge
-        ordered = {each.name: columns[each.name] for view in self.plan.views for each in view.features}
+        ordered = {name: columns[name] for name in self.plan.features()}
         ordered |= self.derived(ordered, rows)
         return Reading(self.plan, ordered, pointers, knowledge)
 
@@ -142,7 +142,7 @@ class FeatureReader:
                 return (
                     pointers,
                     records,
-                    {each.name: self.program(each, pointers[each.source]) for each in self.plan.views},
+                    {each.name: self.program(each, pointers[each.source]) for each in self.plan.reads},
                 )
             except StoreError:
                 if all(self.store.pointer(source) == pointer for source, pointer in pointers.items()):
@@ -173,18 +173,21 @@ class FeatureReader:
 
     def program(self, view: ViewPlan, pointer: Pointer) -> Program:
         """Return the compiled reads against what the pointer names, after a check of the fingerprints."""
-        key = (view.name, pointer.generation, pointer.epoch)
+        of = self.plan.view(view.stored)
+        key = (of.name, pointer.generation, pointer.epoch)
         if key not in self.programs:
             layouts = []
             for side, owner in (("closed", str(pointer.generation)), ("open", pointer.epoch)):
-                content = self.store.content(side, owner, view.name)  # type: ignore[arg-type]
+                content = self.store.content(side, owner, of.name)  # type: ignore[arg-type]
                 if content is None and owner not in ("0", ""):
-                    message = f"the store's {side} tiles hold no view `{view.name}`; upload and stream the current definitions"
+                    message = (
+                        f"the store's {side} tiles hold no view `{of.name}`; upload and stream the current definitions"
+                    )
                     raise StoreError(message)
                 if content is not None:
-                    check_fingerprints(view.features, content.features, side)
+                    check_fingerprints(of.features, content.features, side)
                 layouts.append(Layout(()) if content is None else content.layout)
-            self.programs[key] = Program(view, *layouts)
+            self.programs[key] = Program(of, *layouts)
         return self.programs[key]
 
     def derived(self, columns: Mapping[str, Column], rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
@@ -199,6 +202,12 @@ class FeatureReader:
             kind = object if column.type.kind == "string" else np.int64
             inputs[name] = Values(np.array([each or 0 for each in given], kind), valid)
         return {each.name: Column(evaluate(each.expression, inputs, len(rows))) for each in self.plan.derived}
+
+
+def renamed(of: ViewPlan, view: ViewPlan, columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Return a view's columns under the names that a set reads them by."""
+    pairs = zip(of.features, view.features, strict=True)
+    return {read.name: columns[kept.name] for kept, read in pairs}
 
 
 def entity_key(cells: Sequence[object]) -> bytes:

@@ -209,16 +209,16 @@ class SqliteStore:
             raise self.damaged(what) from error
 
     def read(
-        self, views: Mapping[str, str], keys: Mapping[str, Sequence[bytes]]
+        self, views: Mapping[str, tuple[str, str]], keys: Mapping[str, Sequence[bytes]]
     ) -> tuple[dict[str, Pointer], dict[str, Records]]:
         """Return the pointer of each source and, for each view, (closed, open) records of each key, of one moment.
 
         Parameters
         ----------
         views
-            The source of each view.
+            For each read the name of the view in the store, and its source.
         keys
-            For each view the entities asked for.
+            For each read the entities asked for.
 
         Raises
         ------
@@ -228,9 +228,9 @@ class SqliteStore:
         pointers: dict[str, Pointer] = {}
         found: dict[str, Records] = {}
         with self.transaction("DEFERRED"):
-            for view, source in views.items():
+            for read, (view, source) in views.items():
                 records: Records = []
-                for key in keys[view]:
+                for key in keys[read]:
                     row = self.connection.execute(READ, (view, key, source)).fetchone()
                     if row is None:
                         message = f"store `{self.path}` holds nothing of source `{source}`; run `unskew upload` or `unskew stream`"
@@ -238,7 +238,7 @@ class SqliteStore:
                     if source not in pointers:
                         pointers[source] = self.pointer_of(row[:4])
                     records.append((self.checked(row[4]), self.checked(row[5])))
-                found[view] = records
+                found[read] = records
         return pointers, found
 
     def flips(self, source: str) -> list[Flip]:

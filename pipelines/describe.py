@@ -36,7 +36,7 @@ def print_plan(plan: SetPlan, console: Console | None = None) -> None:
         out.print(f"source {source.name}: identity {identity}; late after {late}; quarantined if {future} ahead")
     table = Table(*HEADINGS, box=None, pad_edge=False)
     table.columns[0].no_wrap = True
-    for view in plan.views:
+    for view in plan.reads:
         for each in view.features:
             table.add_row(*feature_row(each))
     for derived in plan.derived:

@@ -69,7 +69,7 @@ def difference(old: SetPlan, new: SetPlan) -> Difference:
 def reason(old: SetPlan, new: SetPlan, name: str) -> str:
     """Return what changed in a feature."""
     left, right = (
-        {each.name: (view, each) for view in plan.views for each in view.features}.get(name) for plan in (old, new)
+        {each.name: (view, each) for view in plan.reads for each in view.features}.get(name) for plan in (old, new)
     )
     if left is None or right is None:
         return "its expression, or a feature that it reads"

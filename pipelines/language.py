@@ -191,6 +191,50 @@ class FeatureView:
                 message = f"key `{key}` of view `{self.name}` is `{self.source.schema[key]}`; use Int64 or String"
                 raise DefinitionError(message)
 
+    def joined(self, prefix: str, **keys: str) -> JoinedView:
+        """Return the view as read under other keys: the same state, features named ``prefix_view.feature``.
+
+        Parameters
+        ----------
+        prefix
+            Before the view's name, such as ``"buyer"``.
+        **keys
+            For each column of the entity's key the column of the spine or the request that holds it:
+            ``account.joined("buyer", account_id="buyer_id")``.
+        """
+        return JoinedView(self, prefix, keys)
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedView:
+    """A view that a set reads under other keys, beside itself or instead; see `FeatureView.joined`."""
+
+    view: FeatureView
+    prefix: str
+    keys: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Refuse keys that are not those of the entity."""
+        check_name("prefix", self.prefix)
+        for each in self.keys.values():
+            check_name("column", each)
+        if set(self.keys) != set(self.view.entity.keys):
+            message = (
+                f"view `{self.view.name}` is joined by `{sorted(self.keys)}`, its keys are `{list(self.view.entity.keys)}`; "
+                "name a column for each"
+            )
+            raise DefinitionError(message)
+
+    @property
+    def name(self) -> str:
+        """Name of the view as read."""
+        return f"{self.prefix}_{self.view.name}"
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Columns of the spine that hold the keys, in the entity's order."""
+        return tuple(self.keys[each] for each in self.view.entity.keys)
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
@@ -201,7 +245,7 @@ class FeatureSet:
     name
         Name of the set.
     views
-        Views with different names.
+        Views with different names, as they are or joined under other keys.
     request
         Types of the columns that arrive with a request.
     derived
@@ -209,7 +253,7 @@ class FeatureSet:
     """
 
     name: str
-    views: Sequence[FeatureView]
+    views: Sequence[FeatureView | JoinedView]
     request: Mapping[str, DataType] = field(default_factory=dict)
     derived: Mapping[str, Expr] = field(default_factory=dict)
 
@@ -221,17 +265,23 @@ class FeatureSet:
             raise DefinitionError(message)
         for each in [*self.request, *self.derived]:
             check_name("request or derived feature", each)
-        seen: dict[str, FeatureView] = {}
-        sources: dict[str, EventSource] = {}
-        for view in self.views:
-            if view.name in seen:
-                message = f"view `{view.name}` stands twice in set `{self.name}`; rename one"
+        seen: dict[str, FeatureView | JoinedView] = {}
+        for given in self.views:
+            if given.name in seen:
+                message = (
+                    f"view `{given.name}` stands twice in set `{self.name}`; rename one, or join it under a prefix"
+                )
                 raise DefinitionError(message)
-            seen[view.name] = view
+            seen[given.name] = given
+        sources: dict[str, EventSource] = {}
+        for view in self.states():
+            if seen.setdefault(view.name, view) is not view:
+                message = f"two views are named `{view.name}` in set `{self.name}`; rename one"
+                raise DefinitionError(message)
             if sources.setdefault(view.source.name, view.source) is not view.source:
                 message = f"two sources are named `{view.source.name}` in set `{self.name}`; rename one"
                 raise DefinitionError(message)
-        keys = {key: view.source.schema[key] for view in self.views for key in view.entity.keys}
+        keys = self.spine_keys()
         check_case([*self.request, *keys], f"set `{self.name}`: keys and request columns")
         for each in set(self.request) & set(keys):
             if self.request[each].kind != keys[each].kind:
@@ -243,3 +293,27 @@ class FeatureSet:
         for each in set(self.request) & set(self.derived):
             message = f"`{each}` is both a request column and a derived feature of `{self.name}`; rename one"
             raise DefinitionError(message)
+
+    def states(self) -> tuple[FeatureView, ...]:
+        """Return the views whose state the set needs, each once."""
+        found = [each.view if isinstance(each, JoinedView) else each for each in self.views]
+        return tuple(dict.fromkeys(found))
+
+    def spine_keys(self) -> dict[str, DataType]:
+        """Return the columns of the spine that hold keys.
+
+        Raises
+        ------
+        DefinitionError
+            If one column would hold keys of two types.
+        """
+        found: dict[str, DataType] = {}
+        for each in self.views:
+            view = each.view if isinstance(each, JoinedView) else each
+            asked = each.asked if isinstance(each, JoinedView) else view.entity.keys
+            for name, key in zip(asked, view.entity.keys, strict=True):
+                kind = view.source.schema[key]
+                if found.setdefault(name, kind).kind != kind.kind:
+                    message = f"column `{name}` of set `{self.name}` is a key of type `{found[name]}` and of type `{kind}`; rename one"
+                    raise DefinitionError(message)
+        return found

@@ -12,7 +12,7 @@ Edge = tuple[str, str, str]  # from, to, label
 
 def edges(plan: SetPlan) -> Iterator[Edge]:
     """Yield an edge for each input of each feature: columns and keys of sources, features, request columns."""
-    for view in plan.views:
+    for view in plan.reads:
         for each in view.features:
             lifts = [lift for field in each.fields for lift in view.fields[field].lifts()]
             read = frozenset().union(*(lift.columns() for lift in lifts)) - {key.name for key in view.keys}

@@ -145,7 +145,17 @@ class FeaturePlan:
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """The state fields that a view's tiles hold, and the features made of them."""
+    """The state fields that a view's tiles hold, and the features made of them.
+
+    Parameters
+    ----------
+    keys
+        Columns of the source.
+    asked
+        Where a set reads the view under other keys: the columns of the spine that hold them.
+    state
+        Where a set reads it under another name: the name of the view itself.
+    """
 
     name: str
     entity: str
@@ -153,6 +163,20 @@ class ViewPlan:
     keys: tuple[ColumnPlan, ...]
     fields: tuple[StateField, ...]
     features: tuple[FeaturePlan, ...]
+    asked: tuple[str, ...] = ()
+    state: str = ""
+
+    @property
+    def stored(self) -> str:
+        """The name under which uploads, streams and stores keep the tiles."""
+        return self.state or self.name
+
+    @property
+    def spine_keys(self) -> tuple[ColumnPlan, ...]:
+        """The columns of a spine or a request that hold the keys."""
+        if not self.asked:
+            return self.keys
+        return tuple(ColumnPlan(name, key.type) for name, key in zip(self.asked, self.keys, strict=True))
 
     @property
     def hop(self) -> int:
@@ -181,13 +205,34 @@ class DerivedPlan:
 
 @dataclass(frozen=True)
 class SetPlan:
-    """Everything that the engines need of a feature set."""
+    """Everything that the engines need of a feature set.
+
+    Parameters
+    ----------
+    views
+        Those whose state is kept, each once.
+    reads
+        Views as the set reads them, in its order: as they are, or joined under other keys.
+    """
 
     name: str
     sources: tuple[SourcePlan, ...]
     views: tuple[ViewPlan, ...]
     request: tuple[ColumnPlan, ...]
     derived: tuple[DerivedPlan, ...]
+    reads: tuple[ViewPlan, ...]
+
+    def view(self, name: str) -> ViewPlan:
+        """Return the view of that name, as its state is kept."""
+        return next(each for each in self.views if each.name == name)
+
+    def spine_keys(self) -> dict[str, ColumnPlan]:
+        """Return the columns of a spine or a request that hold keys, by name."""
+        return {each.name: each for view in self.reads for each in view.spine_keys}
+
+    def features(self) -> dict[str, FeaturePlan]:
+        """Return all features by full name, derived ones apart."""
+        return {each.name: each for view in self.reads for each in view.features}
 
     def source(self, name: str) -> SourcePlan:
         """Return the source of that name."""
@@ -195,7 +240,7 @@ class SetPlan:
 
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each feature by its full name."""
-        found = {each.name: each.fingerprint for view in self.views for each in view.features}
+        found = {name: each.fingerprint for name, each in self.features().items()}
         return found | {each.name: each.fingerprint for each in self.derived}
 
     @property
@@ -211,6 +256,7 @@ class SetPlan:
             "fingerprint": self.fingerprint,
             "sources": [each.to_json() for each in self.sources],
             "views": [view_json(each) for each in self.views],
+            "reads": [[each.name, each.stored, [key.name for key in each.spine_keys]] for each in self.reads],
             "request": [each.to_json() for each in self.request],
             "derived": [{"name": each.name, "expression": each.expression} for each in self.derived],
         }

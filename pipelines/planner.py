@@ -11,7 +11,7 @@ from unskew.pipelines.binding import bind
 from unskew.pipelines.derived import bind_derived
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Aggregation, Windowed
-from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, names
+from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, JoinedView, names
 from unskew.pipelines.lifts import same_result
 from unskew.pipelines.nodes import Node, computed_columns, masked, value_columns
 from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan, fingerprint
@@ -54,16 +54,34 @@ def plan(feature_set: FeatureSet) -> SetPlan:
     DefinitionError
         With what is wrong, what was given and what to do.
     """
-    bound = [(view, tuple(bind_view(view))) for view in feature_set.views]
-    sources = {view.source.name: view.source for view in feature_set.views}
+    bound = [(view, tuple(bind_view(view))) for view in feature_set.states()]
+    sources = {view.source.name: view.source for view in feature_set.states()}
     resolved = {
         name: resolve_source(source, [fields for view, fields in bound if view.source is source])
         for name, source in sources.items()
     }
     views = tuple(plan_view(view, features, resolved[view.source.name]) for view, features in bound)
-    derived = plan_derived(feature_set, views)
+    states = {view.name: planned for (view, _), planned in zip(bound, views, strict=True)}
+    reads = tuple(
+        read_as(states[each.view.name], each) if isinstance(each, JoinedView) else states[each.name]
+        for each in feature_set.views
+    )
+    derived = plan_derived(feature_set, reads)
     request = tuple(ColumnPlan(name, each) for name, each in feature_set.request.items())
-    return SetPlan(feature_set.name, tuple(resolved.values()), views, request, derived)
+    return SetPlan(feature_set.name, tuple(resolved.values()), views, request, derived, reads)
+
+
+def read_as(view: ViewPlan, joined: JoinedView) -> ViewPlan:
+    """Return a view as a set reads it under other keys."""
+    features = tuple(
+        replace(
+            each,
+            name=f"{joined.name}.{each.name.partition('.')[2]}",
+            fingerprint=fingerprint([each.fingerprint, list(joined.asked)]),
+        )
+        for each in view.features
+    )
+    return replace(view, name=joined.name, features=features, asked=joined.asked, state=view.name)
 
 
 def bind_view(view: FeatureView) -> Iterable[BoundFeature]:

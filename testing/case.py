@@ -45,7 +45,7 @@ class FeatureCase:
         self.plan = plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
         self.engine = engine
         self.rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in self.plan.sources}
-        self.types = {each.name: each.type for view in self.plan.views for each in view.features}
+        self.types = {name: each.type for name, each in self.plan.features().items()}
         self.types |= {each.name: FeatureType("float") for each in self.plan.derived}
 
     def events(self, source: str, rows: str | Sequence[Mapping[str, Any]]) -> None:
@@ -98,8 +98,7 @@ class FeatureCase:
         AssertionError
             With each value that is not as expected.
         """
-        given = {each.name: each for view in self.plan.views for each in view.keys}
-        given |= {each.name: each for each in self.plan.request}
+        given = self.plan.spine_keys() | {each.name: each for each in self.plan.request}
         rows = rows_of(table)
         reads = [
             {"t": instant_of(row["t"])}
@@ -121,8 +120,7 @@ class FeatureCase:
 
     def values(self, reads: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return all features at each read: a dictionary with ``t`` (ms), keys and request columns."""
-        keys = {each.name for view in self.plan.views for each in view.keys}
-        names = keys | {each.name for each in self.plan.request}
+        names = {*self.plan.spine_keys(), *(each.name for each in self.plan.request)}
         for each in reads:
             for name in set(each) - names - {"t"}:
                 message = f"column `{name}` is no key and no request column; {nearest(name, sorted(names))}"

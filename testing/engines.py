@@ -81,7 +81,7 @@ def tables(plan: SetPlan, events: Mapping[str, Rows]) -> dict[str, pa.Table]:
 
 def spine_of(plan: SetPlan, reads: Rows) -> pa.Table:
     """Return the reads as a spine."""
-    keys = {each.name: each for view in plan.views for each in view.keys}
+    keys = plan.spine_keys()
     named = [*keys.values(), *(each for each in plan.request if each.name not in keys)]
     return table_of(named, reads).append_column("t", pa.array([each["t"] for each in reads], pa.int64()))
 

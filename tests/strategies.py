@@ -152,7 +152,7 @@ def arrival_of(source: SourcePlan, row: Row) -> float:
 @st.composite
 def probes(draw: DrawFn, plan: SetPlan, base: int = 0, max_size: int = 6) -> list[Row]:
     """Draw spine rows: `t`, the keys of all entities (seldom null) and request columns."""
-    keys = {each.name: each for view in plan.views for each in view.keys}
+    keys = plan.spine_keys()
     spine = []
     for _ in range(draw(st.integers(1, max_size))):
         row: Row = {"t": draw(instants(plan, base))}

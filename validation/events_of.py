@@ -33,13 +33,16 @@ def window_events(
     list of dict
         The event time and arrival (ms), ids, what became of the event, and the lifted inputs of the feature's state.
     """
-    view = next(each for each in plan.views if feature in each.features)
+    view = next(each for each in plan.reads if feature in each.features)
     source = plan.source(view.source)
     log = judged_log(source, events)
     log = numbered(log, pa.array(range(log.table.num_rows)).to_numpy())
-    keys = encode_row({each.name: each for each in view.keys}, row)
+    keys = encode_row({each.name: each for each in view.spine_keys}, row)
     probes = pa.table(
-        {each.name: pa.array([keys[each.name]], log.table.schema.field(each.name).type) for each in view.keys}
+        {
+            asked.name: pa.array([keys[asked.name]], log.table.schema.field(key.name).type)
+            for asked, key in zip(view.spine_keys, view.keys, strict=True)
+        }
     )
     rows = oracle_rows(source, log.table.filter(pa.array(of_entities(view, log, probes))))
     examined = [oracle.examine(source, each[SEQUENCE], each) for each in rows]

@@ -82,8 +82,8 @@ class Truth:
         self.flips = flips
         self.restarts = restarts
         self.rows = probes.to_pylist()
-        self.entities = {view.name: entity_events(view, logs[view.source], probes) for view in plan.views}
-        self.features = {each.name: (view, each) for view in plan.views for each in view.features}
+        self.entities = {view.name: entity_events(view, logs[view.source], probes) for view in plan.reads}
+        self.features = {each.name: (view, each) for view in plan.reads for each in view.features}
         self.derived = {each.name: each.expression for each in plan.derived}
         self.request = {each.name: each for each in plan.request}
         self.facts: dict[tuple[int, str], Facts] = {}
@@ -127,7 +127,7 @@ class Truth:
     def find(self, row: int, view: ViewPlan) -> Facts:
         """Work out which events count at a probe."""
         probe, log = self.rows[row], self.logs[view.source]
-        t, asof, key = probe["t"], probe["asof"], tuple(probe[each.name] for each in view.keys)
+        t, asof, key = probe["t"], probe["asof"], tuple(probe[each.name] for each in view.spine_keys)
         oldest = min(each.window.tail(t) for each in view.features)
         own = self.entities[view.name].get(key, Entity()).within(oldest - DAY, t + DAY)
         firsts = [each.event for each in own if each.first]
@@ -206,7 +206,7 @@ def stale(events: Events, uploads: Sequence[Upload], asof: int) -> list[Events]:
 def expired(view: ViewPlan, feature: FeaturePlan, facts: Facts, restarts: Restarts) -> list[Events]:
     """Return what tiles held that the job started again: up to there (the guard refused more), or only from there on."""
     at = feature.fields[0] if view.fields[feature.fields[0]].kind == "multiset" else TILES
-    found = restarts.get((view.name, at), {})
+    found = restarts.get((view.stored, at), {})
     if not found:
         return []
     begins = {}
@@ -267,7 +267,8 @@ def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], 
 def of_entities(view: ViewPlan, log: Log, probes: pa.Table) -> NDArray[np.bool_]:
     """Return which rows of a log are of the probes' entities, or copies of such."""
     keys = [each.name for each in view.keys]
-    wanted = {tuple(cells) for cells in zip(*(probes[name].to_pylist() for name in keys), strict=True)}
+    asked = [probes[each.name].to_pylist() for each in view.spine_keys]
+    wanted = {tuple(cells) for cells in zip(*asked, strict=True)}
     mask = np.ones(log.table.num_rows, np.bool_)
     for index, name in enumerate(keys):
         mask &= member(log.table[name], [each[index] for each in wanted])

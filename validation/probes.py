@@ -145,18 +145,18 @@ def instants(rng: np.random.Generator, plan: SetPlan, kind: Ints, now: Ints, hap
 
 def cells_at(plan: SetPlan, logs: Mapping[str, Log], seq: Ints, rng: np.random.Generator) -> dict[str, pa.Array]:
     """Return keys and request columns: those of the row itself, where its source has them, else of any row."""
-    keys = {key.name: view.source for view in plan.views for key in view.keys}
-    wanted = {**{each.name: None for each in plan.request}, **keys}
+    keys = {asked.name: key.name for view in plan.reads for asked, key in zip(view.spine_keys, view.keys, strict=True)}
+    wanted = {**{each.name: each.name for each in plan.request}, **keys}
     found: dict[str, pa.Array] = {}
-    for name in wanted:
-        owners = [each for each in logs.values() if name in each.table.column_names]
+    for name, column in wanted.items():
+        owners = [each for each in logs.values() if column in each.table.column_names]
         if not owners:
             found[name] = pa.nulls(len(seq), pa.int64())
             continue
-        found[name] = cells_of(name, owners, seq, rng)
+        found[name] = cells_of(column, owners, seq, rng)
         if name in keys:
             strangers = pa.array(rng.random(len(seq)) < STRANGERS)
-            found[name] = pc.if_else(strangers, stranger([each.table[name] for each in owners]), found[name])
+            found[name] = pc.if_else(strangers, stranger([each.table[column] for each in owners]), found[name])
     return found
 
 

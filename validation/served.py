@@ -107,7 +107,7 @@ def replay(plan: SetPlan, flips: Sequence[Flip], probes: pa.Table, folder: Path,
             readings.append(read(reader, probes.slice(lo, hi - lo)))
     table = pa.concat_tables([each.table() for each in readings])
     ahead = {
-        view.name: np.concatenate([each.knowledge[view.name][:, AHEAD] for each in readings]) > 0 for view in plan.views
+        view.name: np.concatenate([each.knowledge[view.name][:, AHEAD] for each in readings]) > 0 for view in plan.reads
     }
     found: dict[tuple[str, int], Mapping[Key, int]] = {}
     for log in logs.values():

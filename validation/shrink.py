@@ -107,7 +107,7 @@ def shrink(plan: SetPlan, logs: Mapping[str, Log], flips: Sequence[Flip], cell: 
 def own_rows(plan: SetPlan, logs: Mapping[str, Log], probe: pa.Table) -> list[Row]:
     """Return the rows of the probe's entities, in any view."""
     found: dict[Row, None] = {}
-    for view in plan.views:
+    for view in plan.reads:
         log = logs[view.source]
         found |= {(view.source, seq): None for seq in log.seq[of_entities(view, log, probe)].tolist()}
     return list(found)

@@ -124,7 +124,7 @@ class PartitionSpine(OfJob):
             connection.execute("SET threads = 1")
             connection.register("spine", read_arrow(path))
             for group in self.job.groups:
-                keys = group.key_columns()
+                keys = group.asked_columns()
                 columns = ", ".join(f"{key} AS __k{index}" for index, key in enumerate(keys))
                 part = f"coalesce(hash({', '.join(keys)}) % {self.job.partitions}, 0)"
                 query = f"SELECT {columns}, __t, __asof, __row, {part} AS __part FROM spine"

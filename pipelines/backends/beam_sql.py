@@ -76,12 +76,12 @@ class Job:
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The groups of the set's views, each named by its first view."""
-        found: dict[tuple[str, tuple[ColumnPlan, ...]], list[ViewPlan]] = {}
-        for view in self.plan.views:
-            found.setdefault((view.source, view.keys), []).append(view)
+        found: dict[tuple[str, tuple[ColumnPlan, ...], tuple[ColumnPlan, ...]], list[ViewPlan]] = {}
+        for view in self.plan.views if self.ends else self.plan.reads:
+            found.setdefault((view.source, view.keys, view.spine_keys), []).append(view)
         return tuple(
-            Group(views[0].name, self.plan.source(source), keys, tuple(views))
-            for (source, keys), views in found.items()
+            Group(views[0].name, self.plan.source(source), keys, tuple(views), asked)
+            for (source, keys, asked), views in found.items()
         )
 
     def group(self, name: str) -> Group:
@@ -91,12 +91,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Group:
-    """Views of one source with the same keys: they share their events and the rows of the spine."""
+    """Views of one source with the same keys, asked for by the same columns: they share events and rows of the spine."""
 
     name: str
     source: SourcePlan
     keys: tuple[ColumnPlan, ...]
     views: tuple[ViewPlan, ...]
+    asked: tuple[ColumnPlan, ...]
 
     @cached_property
     def lifts(self) -> tuple[str, ...]:
@@ -109,8 +110,12 @@ class Group:
         return [[f"__f{self.lifts.index(render(lift, DUCKDB))}" for lift in each.lifts()] for each in view.fields]
 
     def key_columns(self) -> list[str]:
-        """Return the quoted key columns."""
+        """Return the quoted key columns of the source."""
         return [DUCKDB.identifier(each.name) for each in self.keys]
+
+    def asked_columns(self) -> list[str]:
+        """Return the quoted columns of the spine that hold the keys."""
+        return [DUCKDB.identifier(each.name) for each in self.asked]
 
     def present(self) -> str:
         """Return whether no key is null."""

@@ -524,7 +524,7 @@ def features(
     found = []
     for row in spine:
         values: dict[str, Result] = {}
-        for view in plan.views:
+        for view in plan.reads:
             own = [each for each in sources[view.source] if is_of(view, each, row)]
             if known is not None and view.source in known:
                 asof = row.get("asof", row["t"])
@@ -538,8 +538,9 @@ def features(
 
 def is_of(view: ViewPlan, event: Event, row: Row) -> bool:
     """Return whether an event is of the spine row's entity; a null key is of none."""
-    keys = [each.name for each in view.keys]
-    return all(event.cells[each] is not None and event.cells[each] == row.get(each) for each in keys)
+    pairs = zip(view.keys, view.asked or [each.name for each in view.keys], strict=True)
+    cells = [(event.cells[key.name], row.get(asked)) for key, asked in pairs]
+    return all(mine is not None and mine == wanted for mine, wanted in cells)
 
 
 def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t: int) -> Result:

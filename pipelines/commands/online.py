@@ -180,7 +180,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def parse_cells(plan: SetPlan, given: Sequence[str]) -> dict[str, Any]:
     """Read COLUMN=VALUE words by the columns' types; a column that is not given is null."""
-    columns = {each.name: each for each in [*(key for view in plan.views for key in view.keys), *plan.request]}
+    columns = plan.spine_keys() | {each.name: each for each in plan.request}
     found: dict[str, Any] = dict.fromkeys(columns)
     seen: set[str] = set()
     for word in given:

@@ -228,7 +228,7 @@ def score(scenario: Scenario, store: SqliteStore, logs: dict[str, Log], folder: 
     scorer = Scorer.load(folder / "model")
     scorer.check(plan.fingerprints())
     now = 1 + max(int(each.ts[each.sound & ~each.late].max()) for each in logs.values())
-    wanted = [*(key.name for view in plan.views for key in view.keys), *(each.name for each in plan.request)]
+    wanted = [*plan.spine_keys(), *(each.name for each in plan.request)]
     newest = logs[scenario.main].table.filter(pa.array(logs[scenario.main].sound))
     rows = newest.slice(max(newest.num_rows - SCORED, 0)).select(list(dict.fromkeys(wanted)))
     reader, asked = FeatureReader(plan, store), rows.to_pylist()

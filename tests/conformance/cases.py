@@ -126,11 +126,14 @@ def source(name: str, event_id: str | tuple[str, ...] | None = "id", deduplicate
 who = Entity("who", "who")
 both = Entity("both", ("where", "who"))
 single, composed, copies = source("single"), source("composed", ("part", "id")), source("copies", deduplicate=False)
+fine = FeatureView(
+    "fine", both, single, {"n": count().over("10s", hop="1ms"), "same": count().where(col("same")).over("2s", hop="1s")}
+)
 EVERYTHING = FeatureSet(
     "everything",
     [
         FeatureView("aggregates", who, single, every_aggregate("1h", "1d", "12d")),
-        FeatureView("fine", both, single, {"n": count().over("10s", hop="1ms"), "same": count().where(col("same")).over("2s", hop="1s")}),
+        fine, fine.joined("other", where="elsewhere", who="whom"),
         FeatureView("delayed", both, composed, every_aggregate("2h", delay="1h")),
         FeatureView("expressions", who, composed, expressions()),
         FeatureView("daily", who, composed, every_aggregate("1d", accuracy="daily"), feature_start_time="1970-01-01"),

@@ -38,7 +38,7 @@ def table(columns: Sequence[ColumnPlan], rows: Sequence[Mapping[str, Any]]) -> p
 
 
 def spine_table(found: SetPlan, world: World) -> pa.Table:
-    keys = {each.name: each for view in found.views for each in view.keys}
+    keys = found.spine_keys()
     named = [*keys.values(), *(each for each in found.request if each.name not in keys)]
     rows = table(named, world.spine)
     return rows.append_column("t", pa.array([row["t"] for row in world.spine], pa.timestamp("ms", "UTC")))

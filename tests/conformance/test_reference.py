@@ -37,7 +37,7 @@ def test_the_conformance_sets_use_each_aggregate_field_and_operation(of: Feature
     assert {each.kind for view in views for each in view.fields} == ENGINES.keys()
     by_category = {inner.kind for view in views for field in view.fields for inner in field.inner}
     assert by_category >= set(GROUPED) - {"min"}
-    used = {each.op for view in of.views for windowed in view.features.values() for each in operations(windowed)}
+    used = {each.op for view in of.states() for windowed in view.features.values() for each in operations(windowed)}
     assert used >= {*BINDERS, "cast"}
 
 

@@ -104,7 +104,7 @@ def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: s
         reading = FeatureReader(PLAN, store).read(world.spine, [row["t"] for row in world.spine])
         found = cells(reading.table())
     for number, row in enumerate(world.spine):
-        for view in PLAN.views:
+        for view in PLAN.reads:
             wanted = expected(view, events[view.source], row)
             for name, value in wanted.items():
                 assert plain(found[name][number]) == plain(value), (name, row)
@@ -135,7 +135,7 @@ def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, da
             ]
         found = cells(FeatureReader(PLAN, store).read(world.spine, [row["t"] for row in world.spine]).table())
     for number, row in enumerate(world.spine):
-        for view in PLAN.views:
+        for view in PLAN.reads:
             for name, value in expected(view, events[view.source], row).items():
                 assert plain(found[name][number]) == plain(value), (name, row)
 
