@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from unskew.pipelines.plan import ColumnPlan, SourcePlan
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
 ROWS_PER_BATCH = 1 << 19
+PER_MILLISECOND = {"milliseconds": 1, "microseconds": 1_000, "nanoseconds": 1_000_000}
 MAX_SCALE = 18  # digits after the point of a decimal that DuckDB computes with
 
 
@@ -84,8 +86,13 @@ def staged(pieces: Sequence[Piece], folder: Path) -> list[Piece]:
     return found
 
 
-def open_events(source: SourcePlan, events: object) -> list[Piece]:
+def open_events(source: SourcePlan, events: object, since: int | None = None) -> list[Piece]:
     """Cut the events of a source into pieces, after a check of its columns.
+
+    Parameters
+    ----------
+    since
+        Row groups of files whose event times are all before it (ms), by the statistics of the file, are left out.
 
     Raises
     ------
@@ -93,7 +100,8 @@ def open_events(source: SourcePlan, events: object) -> list[Piece]:
         If a path is missing, a file is no Parquet, or a column is missing or of a type that never fits.
     """
     if isinstance(events, str | Path):
-        return [piece for path, first in with_positions(Path(events)) for piece in file_pieces(source, path, first)]
+        files = with_positions(Path(events))
+        return [piece for path, first in files for piece in file_pieces(source, path, first, since)]
     table = as_table(events)
     check_columns(source, table.schema, "the table of events")
     starts = range(0, max(table.num_rows, 1), ROWS_PER_BATCH)
@@ -114,7 +122,7 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
     return found
 
 
-def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
+def file_pieces(source: SourcePlan, path: Path, first: int, since: int | None = None) -> list[Piece]:
     """Group a file's row groups to pieces of about `ROWS_PER_BATCH` rows."""
     file = pq.ParquetFile(path)
     check_columns(source, file.schema_arrow, f"file `{path}`")
@@ -122,12 +130,33 @@ def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
     groups: list[int] = []
     rows = 0
     for index in range(file.num_row_groups):
-        groups.append(index)
-        rows += file.metadata.row_group(index).num_rows
-        if rows >= ROWS_PER_BATCH or index == file.num_row_groups - 1:
+        size = file.metadata.row_group(index).num_rows
+        wanted = since is None or not ends_before(file.metadata, index, source.event_time, since)
+        if groups and (rows >= ROWS_PER_BATCH or not wanted):
             pieces.append(Piece(source.name, first, None, str(path), tuple(groups)))
             groups, first, rows = [], first + rows, 0
+        if wanted:
+            groups.append(index)
+            rows += size
+        else:
+            first += size
+    if groups:
+        pieces.append(Piece(source.name, first, None, str(path), tuple(groups)))
     return pieces
+
+
+def ends_before(metadata: pq.FileMetaData, group: int, event_time: str, since: int) -> bool:
+    """Return whether a row group's statistics say that all its event times are before an instant, ms."""
+    columns = metadata.row_group(group)
+    found = next(
+        (columns.column(at) for at in range(columns.num_columns) if columns.column(at).path_in_schema == event_time),
+        None,
+    )
+    if found is None or found.physical_type != "INT64" or found.statistics is None or not found.statistics.has_min_max:
+        return False
+    logical = json.loads(found.statistics.logical_type.to_json())
+    step = PER_MILLISECOND.get(logical.get("timeUnit", "milliseconds"))
+    return step is not None and int(found.statistics.max_raw) // step < since
 
 
 def check_columns(source: SourcePlan, schema: pa.Schema, where: str) -> None:

@@ -10,9 +10,10 @@ from typing import Any, overload
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unskew.backfill.blocks import training_block
-from unskew.backfill.events import encoded, open_events, staged, write_arrow
+from unskew.backfill.events import Piece, encoded, open_events, staged, write_arrow
 from unskew.backfill.frames import check_once, plain, read_frame
 from unskew.backfill.run import buckets, running, scratch_beside, spilling
 from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_part
@@ -124,7 +125,7 @@ def backfill(
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
     target = None if output is None else new_output(output)
     table = read_spine(plan, spine, t)
-    pieces = [each for source in plan.sources for each in open_events(source, events_of(plan, events, source.name))]
+    pieces, unread = pieces_within_reach(plan, events, table[t])
     read = sum(each.rows() for each in pieces)
     with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
         folder = scratch / "training-set"
@@ -150,10 +151,38 @@ def backfill(
         account = checked_account(folder, read)
         if target is None:
             return joined([str(each) for each in sorted(folder.glob("part-*.arrow"))])
-        manifest = manifest_of(plan, table.num_rows, account)
+        manifest = manifest_of(plan, table.num_rows, account) | {"unread": unread}
         write_manifest(folder, manifest)
         folder.rename(target)
         return manifest
+
+
+def pieces_within_reach(plan: SetPlan, events: Any, instants: pa.ChunkedArray) -> tuple[list[Piece], dict[str, int]]:
+    """Return the pieces of all sources that a window of the spine can reach, and how many rows of each are left out.
+
+    A new day's rows cost the windows before them, not the history: archives are written in the order of time, and the
+    statistics of their row groups say what lies before.
+    """
+    first = earliest(instants)
+    pieces, unread = [], {}
+    for source in plan.sources:
+        given = events_of(plan, events, source.name)
+        windows = [each.window for view in plan.reads if view.source == source.name for each in view.features]
+        since = None if first is None else min(each.tail(first) for each in windows)
+        own = open_events(source, given, since)
+        pieces += own
+        unread[source.name] = sum(each.rows() for each in open_events(source, given)) - sum(each.rows() for each in own)
+    return pieces, unread
+
+
+def earliest(instants: pa.ChunkedArray) -> int | None:
+    """Return the smallest instant in ms, floored; None where there is none, or the type tells no unit."""
+    kind = instants.type
+    if not len(instants) or not (pa.types.is_timestamp(kind) or pa.types.is_integer(kind)):
+        return None
+    raw = int(pc.min(instants.cast(pa.int64())).as_py())
+    unit = kind.unit if pa.types.is_timestamp(kind) else "ms"
+    return raw * 1_000 if unit == "s" else raw // {"ms": 1, "us": 1_000, "ns": 1_000_000}[unit]
 
 
 def new_output(output: str | Path) -> Path:

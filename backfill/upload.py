@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,18 @@ def upload(
         raise InputError(message)
     cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
     ends = {each.name: (cuts[each.name], each.batch_end(cuts[each.name])) for each in plan.sources}
+    within = {
+        each.name: open_events(each, events_of(plan, events, each.name), oldest(plan, each, ends))
+        for each in plan.sources
+    }
+    unread = {
+        name: sum(each.rows() for each in pieces[name]) - sum(each.rows() for each in within[name]) for name in pieces
+    }
     with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
         folder = scratch / "upload"
         for view in plan.views:
             (folder / view.name).mkdir(parents=True)
-        read = [each for own in pieces.values() for each in own]
+        read = [each for own in within.values() for each in own]
         rows = sum(each.rows() for each in read)
         job = Job(plan, str(folder), ends=ends, shuffle=shuffle, partitions=buckets(rows))
         with running(options) as pipeline:
@@ -84,11 +91,18 @@ def upload(
             "views": {each.name: each.fingerprint for each in plan.views},
             "sources": {name: {"cut": at, "batch_end": end} for name, (at, end) in ends.items()},
             "account": account,
+            "unread": unread,
             "files": digests(folder),
         }
         write_manifest(folder, manifest)
         folder.rename(target)
     return manifest
+
+
+def oldest(plan: SetPlan, source: SourcePlan, ends: Mapping[str, tuple[int, int]]) -> int:
+    """Return where the oldest tile begins that windows can still reach once an upload is live, ms."""
+    windows = [each.window for view in plan.views if view.source == source.name for each in view.features]
+    return min(each.tail(ends[source.name][1]) for each in windows)
 
 
 def default_cut(source: SourcePlan, pieces: Sequence[Piece]) -> int:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal as PyDecimal
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unskew.backfill.training import backfill
+from unskew.backfill.upload import upload
 from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count
 from unskew.pipelines.backends import beam_shuffle
 from unskew.pipelines.errors import InputError
@@ -50,6 +52,33 @@ def test_values_are_point_in_time_correct() -> None:
     assert found["card.n_1h"].to_pylist() == [1, 3, 0]
     assert found["card.sum_1h"].to_pylist() == [1.25, 89.4, 0.0]
     assert found["card.shop_1h"].to_pylist() == ["a", "😀", None]
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("ms", "UTC"), pa.timestamp("us"), pa.timestamp("ns", "UTC"), pa.int64()])
+def test_a_new_day_reads_no_more_than_its_windows(tmp_path: Path, kind: pa.DataType) -> None:
+    day = 86_400_000
+    ts = pa.array([each * day // 10 for each in range(100)], pa.timestamp("ms", "UTC"))  # ten events a day, ten days
+    times = ts.cast(pa.int64()) if kind == pa.int64() else ts.cast(kind)
+    events = pa.table({"id": range(100), "ts": times, "card": [7] * 100})
+    source = EventSource("tx", {"id": Int64, "ts": Timestamp, "card": Int64}, event_time="ts", event_id="id")
+    view = FeatureView(
+        "card", Entity("card", "card"), source, {"n": count().over("1h", "1d"), "last": col("id").last().over("1d")}
+    )
+    pq.write_table(events, tmp_path / "log.parquet", row_group_size=10)
+    spine = pa.table({"card": [7, 7], "t": pa.array([9 * day, 10 * day], pa.timestamp("ms"))})
+    narrow, ever = FeatureSet("s", [view]), FeatureSet("ever", [view, replaced(view)])
+    manifest = backfill(narrow, tmp_path / "log.parquet", spine, output=tmp_path / "out")
+    assert manifest["unread"] == {"tx": 80}  # all but the day before and the day itself
+    assert sum(manifest["account"]["tx"].values()) == 20
+    found = pq.read_table(tmp_path / "out" / "part-000000.parquet")
+    assert found.equals(backfill(narrow, events, spine))
+    assert backfill(ever, tmp_path / "log.parquet", spine, output=tmp_path / "ever")["unread"] == {"tx": 0}
+    done = upload(narrow, tmp_path / "log.parquet", output=tmp_path / "up", cut=10 * day)
+    assert (done["unread"], done["account"]["tx"]["applied"]) == ({"tx": 80}, 10)
+
+
+def replaced(view: FeatureView) -> FeatureView:
+    return replace(view, name="ever", features={"n": count().over("lifetime")})
 
 
 def test_the_smallest_int64_is_a_value_like_any_other() -> None:
