@@ -25,7 +25,13 @@ from unskew.pipelines.states import FeatureType, Values
 WORD = 8  # bytes of the types that are scattered; others are few and taken by Arrow
 
 
-def training_block(plan: SetPlan, spine: pa.Table, first: int, parts: Mapping[str, Sequence[pa.Table]]) -> pa.Table:
+def training_block(
+    plan: SetPlan,
+    spine: pa.Table,
+    first: int,
+    parts: Mapping[str, Sequence[pa.Table]],
+    kept: pa.Table | None = None,
+) -> pa.Table:
     """Join spine, features and derived features of one block.
 
     Parameters
@@ -36,6 +42,8 @@ def training_block(plan: SetPlan, spine: pa.Table, first: int, parts: Mapping[st
         Number of its first row in the whole spine.
     parts
         By view: tables of ``__row`` and the view's features, which may hold other blocks' rows.
+    kept
+        Features that are taken over, in the block's order of rows.
 
     Raises
     ------
@@ -43,13 +51,17 @@ def training_block(plan: SetPlan, spine: pa.Table, first: int, parts: Mapping[st
         If a row has not just one value of each feature.
     """
     result = spine
+    known = set() if kept is None else set(kept.column_names)
     for view in plan.reads:
         found = [(each, *places(each, first, spine.num_rows)) for each in parts.get(view.name, ())]
         rows = sum(len(source) for _, source, _ in found)
-        if rows != spine.num_rows:
+        if rows != spine.num_rows and not known.issuperset(each.name for each in view.features):
             message = f"view `{view.name}` gave {rows} rows for {spine.num_rows} of the spine; please report this"
             raise EngineError(message)
         for feature in view.features:
+            if kept is not None and feature.name in known:
+                result = result.append_column(feature.name, kept[feature.name])
+                continue
             pieces = [(flat(each[feature.name]), source, target) for each, source, target in found]
             result = result.append_column(feature.name, placed(feature, pieces, rows))
     if not plan.derived:

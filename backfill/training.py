@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unskew.backfill.blocks import training_block
 from unskew.backfill.events import Piece, encoded, open_events, staged, write_arrow
 from unskew.backfill.frames import check_once, plain, read_frame
+from unskew.backfill.reuse import Reused, events_digest, reused, table_digest
 from unskew.backfill.run import buckets, running, scratch_beside, spilling
-from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_part
+from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_block
 from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
 from unskew.pipelines.backends.sql import DUCKDB
@@ -61,6 +61,7 @@ def backfill(
     t: str = ...,
     asof: str = ...,
     output: str | Path,
+    reuse: str | Path | None = ...,
     options: Sequence[str] = ...,
 ) -> dict[str, Any]: ...
 
@@ -77,6 +78,7 @@ def backfill(
     t: str = "t",
     asof: str = "asof",
     output: str | Path | None = None,
+    reuse: str | Path | None = None,
     options: Sequence[str] = (),
 ) -> pa.Table | dict[str, Any]:
     """Compute a training set.
@@ -106,6 +108,8 @@ def backfill(
     output
         New folder for the training set (Parquet) and its manifest; written aside and renamed. By default the
         training set is returned.
+    reuse
+        Earlier output over the same spine and events: features whose fingerprints it holds are taken over, not computed.
     options
         Flags of Beam, such as ``--runner=...``.
 
@@ -125,7 +129,12 @@ def backfill(
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
     target = None if output is None else new_output(output)
     table = read_spine(plan, spine, t)
-    pieces, unread = pieces_within_reach(plan, events, table[t])
+    how = [as_of, lag or "", [list(vars(each).values()) for each in flips], sequence]
+    inputs = {} if target is None and reuse is None else digests_of(plan, events, table, t) | {"how": how}
+    blocks = [min(ROWS_PER_BLOCK, table.num_rows - first) for first in range(0, max(table.num_rows, 1), ROWS_PER_BLOCK)]
+    old = Reused() if reuse is None else reused(plan, reuse, inputs, blocks)
+    needed = {view.source for view in plan.reads for each in view.features if each.name not in old.columns}
+    pieces, unread = pieces_within_reach(plan, events, table[t], needed)
     read = sum(each.rows() for each in pieces)
     with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
         folder = scratch / "training-set"
@@ -141,23 +150,44 @@ def backfill(
             partitions=buckets(read + table.num_rows),
             spine=write_arrow(table, scratch / "spine.arrow", ROWS_PER_BLOCK),
             format="arrow" if target is None else "parquet",
+            reuse=old.folder,
+            kept=old.columns,
         )
         slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
         spine_files = [write_arrow(each, scratch / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)]
-        with running(options) as pipeline:
-            expand(pipeline, job, staged(pieces, scratch), spine_files)
-        if not table.num_rows:
-            write_part(training_block(plan, table, 0, {}), job.output, 0, job.format)
-        account = checked_account(folder, read)
+        account: dict[str, dict[str, int]] = {}
+        if job.groups:
+            with running(options) as pipeline:
+                expand(pipeline, job, staged(pieces, scratch), spine_files)
+            account = checked_account(folder, read)
+        if not (job.groups and table.num_rows):  # no worker meets a row to write
+            for block in range(len(blocks)):
+                write_block(job, block, {})
+        account = {name: account.get(name, old.account.get(name, {})) for name in (each.name for each in plan.sources)}
         if target is None:
             return joined([str(each) for each in sorted(folder.glob("part-*.arrow"))])
-        manifest = manifest_of(plan, table.num_rows, account) | {"unread": unread}
+        manifest = manifest_of(plan, table.num_rows, account) | {
+            "unread": unread,
+            "inputs": inputs,
+            "reused": len(old.columns),
+        }
         write_manifest(folder, manifest)
         folder.rename(target)
         return manifest
 
 
-def pieces_within_reach(plan: SetPlan, events: Any, instants: pa.ChunkedArray) -> tuple[list[Piece], dict[str, int]]:
+def digests_of(plan: SetPlan, events: Any, spine: pa.Table, t: str) -> dict[str, Any]:
+    """Return the digests of what a training set is made of: all columns of the spine, and each source's events."""
+    return {
+        "spine": table_digest(spine),
+        "t": t,
+        "events": {each.name: events_digest(events_of(plan, events, each.name)) for each in plan.sources},
+    }
+
+
+def pieces_within_reach(
+    plan: SetPlan, events: Any, instants: pa.ChunkedArray, needed: Collection[str]
+) -> tuple[list[Piece], dict[str, int]]:
     """Return the pieces of all sources that a window of the spine can reach, and how many rows of each are left out.
 
     A new day's rows cost the windows before them, not the history: archives are written in the order of time, and the
@@ -165,7 +195,7 @@ def pieces_within_reach(plan: SetPlan, events: Any, instants: pa.ChunkedArray) -
     """
     first = earliest(instants)
     pieces, unread = [], {}
-    for source in plan.sources:
+    for source in (each for each in plan.sources if each.name in needed):
         given = events_of(plan, events, source.name)
         windows = [each.window for view in plan.reads if view.source == source.name for each in view.features]
         since = None if first is None else min(each.tail(first) for each in windows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,6 +177,14 @@ class ViewPlan:
         if not self.asked:
             return self.keys
         return tuple(ColumnPlan(name, key.type) for name, key in zip(self.asked, self.keys, strict=True))
+
+    def only(self, names: Collection[str]) -> ViewPlan:
+        """Return the view with only the features of these names, and the fields that they read."""
+        features = [each for each in self.features if each.name in names]
+        kept = sorted({field for each in features for field in each.fields})
+        moved = {field: place for place, field in enumerate(kept)}
+        renumbered = tuple(replace(each, fields=tuple(moved[field] for field in each.fields)) for each in features)
+        return replace(self, fields=tuple(self.fields[each] for each in kept), features=renumbered)
 
     @property
     def hop(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -27,7 +27,7 @@ from unskew.backfill.window_states import Spine
 from unskew.pipelines.backends.beam_shuffle import Part, hand_over, read, take_over, write_file
 from unskew.pipelines.backends.beam_sql import Group, Job, identity_sql, projection_sql, taken_sql
 from unskew.pipelines.backends.sql import DUCKDB
-from unskew.pipelines.plan import SourcePlan
+from unskew.pipelines.plan import SetPlan, SourcePlan
 
 ROWS_PER_BLOCK = 1 << 18
 PartOfView = tuple[str, Part]
@@ -69,9 +69,11 @@ class JudgeEvents(OfJob):
         table = piece.read([*(each.name for each in source.columns), *sequence])
         with judge(source, table, piece.first, self.job.sequence) as connection:
             later = drop_later(connection, source, *self.job.ends[source.name]) if self.job.ends else {}
-            yield beam.pvalue.TaggedOutput("account", (source.name, account_of(connection, groups) | later))
+            yield beam.pvalue.TaggedOutput(
+                "account", (source.name, account_of(connection, self.job.plan, source) | later)
+            )
             if source.deduplicate:
-                for part, rows in split(connection, identity_sql(source, groups, self.job.partitions), self.job):
+                for part, rows in split(connection, identity_sql(self.job.plan, source, self.job.partitions), self.job):
                     yield beam.pvalue.TaggedOutput("identity", ((source.name, part), rows))
             for group in groups:
                 for part, rows in split(connection, projection_sql(self.job, group), self.job):
@@ -85,9 +87,9 @@ def drop_later(connection: duckdb.DuckDBPyConnection, source: SourcePlan, cut: i
     return {"later": int(dropped)} if dropped else {}
 
 
-def account_of(connection: duckdb.DuckDBPyConnection, groups: Sequence[Group]) -> dict[str, int]:
+def account_of(connection: duckdb.DuckDBPyConnection, plan: SetPlan, source: SourcePlan) -> dict[str, int]:
     """Count a piece's rows by fate; duplicates still stand under applied and filtered."""
-    fate = f"CASE WHEN __late THEN 'late' WHEN {taken_sql(groups)} THEN 'applied' ELSE 'filtered' END"
+    fate = f"CASE WHEN __late THEN 'late' WHEN {taken_sql(plan, source)} THEN 'applied' ELSE 'filtered' END"
     query = f"SELECT coalesce('quarantined_' || __reason, {fate}), count(*) FROM judged GROUP BY 1"
     return dict(connection.sql(query).fetchall())
 
@@ -188,9 +190,18 @@ class WriteBlock(OfJob):
         parts: dict[str, list[pa.Table]] = {}
         for name, part in found:
             parts.setdefault(name, []).append(read(part))
-        spine = read_batch(self.job.spine, block)
-        table = training_block(self.job.plan, spine, block * ROWS_PER_BLOCK, parts)
-        yield write_part(table, self.job.output, block, self.job.format)
+        yield write_block(self.job, block, parts)
+
+
+def write_block(job: Job, block: int, parts: Mapping[str, Sequence[pa.Table]]) -> str:
+    """Write one part of the training set from computed features and those that are taken over."""
+    spine = read_batch(job.spine, block)
+    kept = None
+    if job.kept:
+        old = pq.read_table(f"{job.reuse}/part-{block:06d}.parquet", columns=list(set(job.kept.values())))
+        kept = pa.table({name: old[column] for name, column in job.kept.items()})
+    table = training_block(job.plan, spine, block * ROWS_PER_BLOCK, parts, kept)
+    return write_part(table, job.output, block, job.format)
 
 
 def write_part(table: pa.Table, folder: str, number: int, form: str) -> str:

@@ -59,6 +59,8 @@ class Job:
         Arrow file of the spine as given, `ROWS_PER_BLOCK` rows in a batch.
     format
         Of the training set's parts: ``parquet`` or ``arrow``.
+    reuse, kept
+        Folder of an earlier training set, and its column of each feature that is taken over.
     """
 
     plan: SetPlan
@@ -72,17 +74,26 @@ class Job:
     partitions: int = 8
     spine: str = ""
     format: Literal["parquet", "arrow"] = "arrow"
+    reuse: str = ""
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """The groups of the set's views, each named by its first view."""
         found: dict[tuple[str, tuple[ColumnPlan, ...], tuple[ColumnPlan, ...]], list[ViewPlan]] = {}
-        for view in self.plan.views if self.ends else self.plan.reads:
+        for view in self.plan.views if self.ends else self.computed():
             found.setdefault((view.source, view.keys, view.spine_keys), []).append(view)
         return tuple(
             Group(views[0].name, self.plan.source(source), keys, tuple(views), asked)
             for (source, keys, asked), views in found.items()
         )
+
+    def computed(self) -> list[ViewPlan]:
+        """Return the views of a training set with the features that are not taken over."""
+        if not self.kept:
+            return list(self.plan.reads)
+        rest = [(view, {each.name for each in view.features} - set(self.kept)) for view in self.plan.reads]
+        return [view.only(names) for view, names in rest if names]
 
     def group(self, name: str) -> Group:
         """Return the group of that name."""
@@ -119,7 +130,7 @@ class Group:
 
     def present(self) -> str:
         """Return whether no key is null."""
-        return " AND ".join(f"{key} IS NOT NULL" for key in self.key_columns())
+        return present(self.keys)
 
 
 def known_sql(job: Job, source: SourcePlan) -> str:
@@ -134,17 +145,22 @@ def known_sql(job: Job, source: SourcePlan) -> str:
     return f"CAST(CASE WHEN __late THEN {first} ELSE {at_once} END AS BIGINT)"
 
 
-def taken_sql(groups: Sequence[Group]) -> str:
-    """Return whether some view finds no null in its key."""
-    return " OR ".join(f"({each.present()})" for each in groups)
+def taken_sql(plan: SetPlan, source: SourcePlan) -> str:
+    """Return whether some view of a source finds no null in its key, whichever features are computed now."""
+    return " OR ".join(f"({present(each.keys)})" for each in plan.views if each.source == source.name)
 
 
-def identity_sql(source: SourcePlan, groups: Sequence[Group], partitions: int) -> str:
+def present(keys: Sequence[ColumnPlan]) -> str:
+    """Return whether no key is null."""
+    return " AND ".join(f"{DUCKDB.identifier(each.name)} IS NOT NULL" for each in keys)
+
+
+def identity_sql(plan: SetPlan, source: SourcePlan, partitions: int) -> str:
     """Return each sound row's identity and what decides between its copies."""
     names = [DUCKDB.identifier(each) for each in (*source.event_id, source.event_time)]
     columns = ", ".join(f"{name} AS __id{index}" for index, name in enumerate(names))
     return (
-        f"SELECT {columns}, __arrival, __position, __late, {taken_sql(groups)} AS __taken, "
+        f"SELECT {columns}, __arrival, __position, __late, {taken_sql(plan, source)} AS __taken, "
         f"hash({', '.join(names)}) % {partitions} AS __part FROM judged WHERE __reason IS NULL"
     )
 

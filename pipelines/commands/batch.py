@@ -51,6 +51,10 @@ def backfill(
         Path | None, typer.Option(help="With arrival: store whose recorded uploads made late events known.")
     ] = None,
     t: Annotated[str, typer.Option(help="Column of the instant.")] = "t",
+    reuse: Annotated[
+        Path | None,
+        typer.Option(help="Earlier output over the same spine and events: only other features are computed."),
+    ] = None,
     beam: BeamOptions = None,
     as_json: Json = False,
 ) -> None:
@@ -72,12 +76,13 @@ def backfill(
     with quiet_engines():
         manifest = run(
             plan, events_by_source(plan, events), spine,
-            as_of=as_of, lag=lag, flips=flips, t=t, output=output, options=beam or (),
+            as_of=as_of, lag=lag, flips=flips, t=t, output=output, reuse=reuse, options=beam or (),
         )  # fmt: skip
     if as_json:
         print_json({"output": str(output), **manifest})
         return
-    typer.echo(f"{manifest['rows']} rows of {len(manifest['fingerprints'])} features are in {output}")
+    taken = f", {manifest['reused']} of them taken over from {reuse}" if reuse is not None else ""
+    typer.echo(f"{manifest['rows']} rows of {len(manifest['fingerprints'])} features are in {output}{taken}")
     for source, fates in manifest["account"].items():
         typer.echo(f"{source}: " + ", ".join(f"{count} {fate}" for fate, count in fates.items() if count))
 

@@ -15,8 +15,20 @@ import pytest
 
 from unskew.backfill.training import backfill
 from unskew.backfill.upload import upload
-from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count
-from unskew.pipelines.backends import beam_shuffle
+from unskew.pipelines import (
+    Decimal,
+    Entity,
+    EventSource,
+    FeatureSet,
+    FeatureView,
+    Int64,
+    String,
+    Timestamp,
+    col,
+    count,
+    feature,
+)
+from unskew.pipelines.backends import beam, beam_shuffle
 from unskew.pipelines.errors import InputError
 
 SCHEMA = {"id": Int64, "ts": Timestamp, "card": Int64, "amount": Decimal(12, 2), "shop": String}
@@ -75,6 +87,56 @@ def test_a_new_day_reads_no_more_than_its_windows(tmp_path: Path, kind: pa.DataT
     assert backfill(ever, tmp_path / "log.parquet", spine, output=tmp_path / "ever")["unread"] == {"tx": 0}
     done = upload(narrow, tmp_path / "log.parquet", output=tmp_path / "up", cut=10 * day)
     assert (done["unread"], done["account"]["tx"]["applied"]) == ({"tx": 80}, 10)
+
+
+def two_views(*windows: str, lifetime: bool = False) -> FeatureSet:
+    card = FeatureView(
+        "card", Entity("card", "card"), TX, {"n": count().over(*windows), "sum": col("amount").sum().over("1h")}
+    )
+    shop = FeatureView("shop", Entity("shop", "shop"), TX, {"n": count().over("lifetime" if lifetime else "1d")})
+    return FeatureSet("two", [card, shop], derived={"share": feature("card.n_1h") / feature("card.sum_1h")})
+
+
+def test_only_new_features_are_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spine = SPINE.append_column("shop", pa.array(["a", "b", None]))
+    pq.write_table(EVENTS, tmp_path / "events.parquet")
+    first = backfill(two_views("1h"), tmp_path / "events.parquet", spine, output=tmp_path / "first")
+    seen: list[list[str]] = []
+    sound = beam.compute_bucket
+
+    def watched(group: Any, *rest: Any) -> Any:
+        seen.append([each.name for view in group.views for each in view.features])
+        return sound(group, *rest)
+
+    monkeypatch.setattr(beam, "compute_bucket", watched)
+    modes = ["--direct_running_mode=in_memory"]
+    for wanted, computed in (
+        (two_views("1h", "1d"), {"card.n_1d"}),
+        (two_views("1h", lifetime=True), {"shop.n_lifetime"}),
+        (two_views("1h"), set()),
+    ):
+        seen.clear()
+        out = tmp_path / f"then-{len(computed)}-{min(computed, default='')}"
+        then = backfill(wanted, tmp_path / "events.parquet", spine, output=out, reuse=tmp_path / "first", options=modes)
+        assert {name for names in seen for name in names} == computed
+        assert then["account"] == first["account"]
+        assert pq.read_table(out / "part-000000.parquet").equals(backfill(wanted, EVENTS, spine))
+
+
+def test_reuse_of_something_else_is_refused(tmp_path: Path) -> None:
+    spine = SPINE.append_column("shop", pa.array(["a", "b", None]))
+    backfill(two_views("1h"), EVENTS, spine, output=tmp_path / "first")
+    for events, rows, message in (
+        (EVENTS, spine.slice(1), "is of another spine; compute it without reuse"),
+        (EVENTS.slice(1), spine, "is of another events of `tx`; compute it without reuse"),
+    ):
+        with pytest.raises(InputError, match=message):
+            backfill(two_views("1h"), events, rows, output=tmp_path / "next", reuse=tmp_path / "first")
+    with pytest.raises(InputError, match="is of another how; compute it without reuse"):
+        backfill(two_views("1h"), EVENTS, spine, output=tmp_path / "n", reuse=tmp_path / "first", as_of="arrival")
+    with pytest.raises(InputError, match="is no training set that can be reused"):
+        backfill(two_views("1h"), EVENTS, spine, output=tmp_path / "n", reuse=tmp_path)
+    assert not (tmp_path / "next").exists()
 
 
 def replaced(view: FeatureView) -> FeatureView:
