@@ -3,8 +3,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SCALE ?= 300000
 ROWS ?= 1754155
+DEPTH ?= 100
+SEEDS ?= 10000
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-deep simulate check bench clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -19,6 +21,12 @@ demo: .venv/.installed  ## the whole path on a simulated log, into build/demo; S
 
 test: .venv/.installed check  ## the whole test suite
 	$(BIN)/python -m pytest -q
+
+test-deep: .venv/.installed  ## the conformance suite and the simulation at 100 times their size (hours); DEPTH=n for another
+	UNSKEW_DEPTH=$(DEPTH) $(BIN)/python -m pytest -q tests/conformance tests/simulation tests/online/test_read.py tests/pipelines/test_oracle.py
+
+simulate: .venv/.installed  ## simulated schedules of a live system; SEEDS=n for more
+	$(BIN)/python -m tests.simulation.run --seeds $(SEEDS)
 
 check: .venv/.installed  ## style and types
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.cases import EVERYTHING
+from tests.depth import DEPTH
 from tests.strategies import World, worlds
 from unskew.backfill.training import backfill
 from unskew.backfill.upload import upload
@@ -62,7 +63,7 @@ def assert_equal(found: pa.Table, expected: Sequence[Mapping[str, Any]]) -> None
 
 
 slow = settings(
-    max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate),
+    max_examples=5 * DEPTH, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate),
     derandomize=True,
 )  # fmt: skip
 

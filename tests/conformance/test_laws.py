@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tests.conformance.cases import STREAMED
 from tests.conformance.test_batch import spine_table, table
+from tests.depth import DEPTH
 from tests.online.stream_rows import stream_rows
 from tests.simulation.world import PLAN, SOURCE, START, VIEW, draw_rows
 from tests.strategies import World
@@ -35,7 +36,7 @@ from unskew.pipelines.states import LISTS, SCALARS, FieldKind, StateField, Value
 from unskew.pipelines.timegrid import DAY
 
 ONE = literal(1)
-quick = settings(deadline=None)  # the first call compiles
+quick = settings(deadline=None, max_examples=100 * DEPTH)  # the first call compiles
 KINDS = {"add": kernels.ADD, "min": kernels.MIN, "max": kernels.MAX, "first": kernels.FIRST, "last": kernels.LAST}
 columns = st.lists(st.none() | st.integers(-3, 3) | st.integers(-(2**40), 2**40), max_size=30).map(
     lambda cells: Column(
@@ -137,7 +138,7 @@ def sliced(rows: pa.Table, low: int, high: int) -> pa.Table:
     return rows.slice(lo, hi - lo)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50 * DEPTH, deadline=None)
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 24), max_size=4))
 def test_any_batches_of_the_stream_give_the_same_records(seed: int, cuts: list[int]) -> None:
     rows = draw_rows(random.Random(seed), 24)  # noqa: S311

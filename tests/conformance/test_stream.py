@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tests.conformance.cases import STREAMED
+from tests.depth import DEPTH
 from tests.online.stream_rows import stream_rows
 from unskew.online.changelog import read_changelog
 from unskew.online.stream import run_stream
@@ -16,7 +17,7 @@ from unskew.validation.explain import oracle_rows
 from unskew.validation.log import SEQUENCE, read_logs, write_lines
 
 PLAN = plan(STREAMED)
-SEEDS = (1, 2, 3)
+SEEDS = range(1, 3 * DEPTH + 1)
 
 
 @pytest.mark.parametrize("source", [each.name for each in PLAN.sources])

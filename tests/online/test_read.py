@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.cases import EVERYTHING
 from tests.conformance.test_batch import table
+from tests.depth import DEPTH
 from tests.online.stream_rows import accepted, stream_rows
 from tests.strategies import World, worlds
 from unskew.backfill.upload import upload
@@ -76,7 +77,7 @@ def expected(view: ViewPlan, events: Sequence[oracle.Event], row: dict[str, Any]
     return values
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12 * DEPTH, deadline=None, suppress_health_check=list(HealthCheck))
 @given(worlds(PLAN, max_size=40), st.data())
 def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: st.DataObject) -> None:
     with SqliteStore(":memory:") as store:
@@ -111,7 +112,10 @@ def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: s
 
 
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+    max_examples=4 * DEPTH,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
 )
 @given(worlds(PLAN, max_size=60), st.integers(0, 2))
 def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, days: int) -> None:

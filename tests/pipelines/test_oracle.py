@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tests.depth import DEPTH
 from tests.strategies import FAULTS, World, worlds
 from unskew.pipelines import (
     Bool,
@@ -587,7 +588,7 @@ truths: st.SearchStrategy[Expr] = st.deferred(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 * DEPTH, deadline=None)
 @given(
     exprs,
     st.fixed_dictionaries({

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from pytest import MonkeyPatch
 
+from tests.depth import DEPTH
 from tests.simulation.run import failing, failure, small
 from tests.simulation.world import draw
 from unskew.online import kernels, multisets, open_tiles, view_read
 from unskew.online.store import SqliteStore
 from unskew.pipelines.timegrid import Window
 
-SEEDS = 1_000
+SEEDS = 1_000 * DEPTH
 
 
 def test_no_schedule_fails() -> None:
