@@ -93,6 +93,7 @@ class FeatureReader:
         self.keys = {view.name: view.spine_keys for view in plan.reads}
         self.sources = {view.name: (view.stored, view.source) for view in plan.reads}
         self.request = {each.name: each for each in plan.request}
+        self.features = list(plan.features())
         self.read_by_derived = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
 
     def read(self, rows: Sequence[Mapping[str, Any]], at: int | Sequence[int]) -> Reading:
@@ -124,7 +125,7 @@ class FeatureReader:
             found = ViewRead(programs[view.name], pointer.batch_end, records[view.name], t)
             columns |= renamed(self.plan.view(view.stored), view, found.columns())
             knowledge[view.name] = found.knowledge
-        ordered = {name: columns[name] for name in self.plan.features()}
+        ordered = {name: columns[name] for name in self.features}
         ordered |= self.derived(ordered, rows)
         return Reading(self.plan, ordered, pointers, knowledge)
 
