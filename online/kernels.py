@@ -189,54 +189,6 @@ def outer_values(
 
 
 @njit(cache=True, nogil=True)
-def distinct_values(
-    closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
-    t: Ints, batch_end: int, hop: int, window: Ints, sections: Ints, alias: Ints, closed_alias: Ints, open_alias: Ints,
-) -> tuple[Ints, Ints]:  # fmt: skip
-    """Return (R,) the number of different values, and (R, 2) whether rows of the head tile were ahead, behind.
-
-    Parameters
-    ----------
-    sections
-        (2,): section of the values, closed, then open.
-    alias, closed_alias, open_alias
-        For texts: what stands for each string of each record, and where a request's begin; else empty.
-    """
-    counts, flags = np.zeros(len(t), np.int64), np.zeros((len(t), 2), np.int64)
-    for r in range(len(t)):
-        tail, head = bounds(t[r], window)
-        base_c, n_c = section_at(closed, closed_at[r], closed_widths, sections[0])
-        lo_c, hi_c = first_from(closed, base_c, n_c, tail), first_from(closed, base_c, n_c, min(head, batch_end))
-        base, n = section_at(opened, open_at[r], open_widths, sections[1])
-        lo, hi = first_from(opened, base, n, max(tail, batch_end)), first_from(opened, base, n, head)
-        values = np.empty(hi_c - lo_c + hi - lo, np.int64)
-        size = hi_c - lo_c
-        for index in range(size):
-            value = closed[base_c + VALUE * n_c + lo_c + index]
-            values[index] = alias[closed_alias[r] + value] if len(alias) else value
-        head_tile = floor_to(t[r], hop)
-        row = lo
-        while row < hi:
-            start, value = opened[base + row], opened[base + VALUE * n + row]
-            chosen, left_out = NONE, False
-            while row < hi and opened[base + row] == start and opened[base + VALUE * n + row] == value:
-                if start != head_tile or opened[base + VALUE_MAX_TS * n + row] < t[r]:
-                    chosen, left_out = row, False
-                elif opened[base + VALUE_TS * n + row] < t[r]:
-                    left_out = True
-                row += 1
-            flags[r, 0] |= chosen == NONE
-            flags[r, 1] |= left_out
-            if chosen != NONE:
-                values[size] = alias[open_alias[r] + value] if len(alias) else value
-                size += 1
-        ordered = np.sort(values[:size])
-        for index in range(size):
-            counts[r] += index == 0 or ordered[index] != ordered[index - 1]
-    return counts, flags
-
-
-@njit(cache=True, nogil=True)
 def value_rows(
     closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
     t: Ints, batch_end: int, hop: int, window: Ints, sections: Ints, alias: Ints, closed_alias: Ints, open_alias: Ints,
@@ -291,6 +243,32 @@ def value_rows(
                 values[size] = alias[open_alias[r] + value] if len(alias) else value
                 size += 1
     return owner[:size], values[:size], is_open[:size], place[:size], rows[:size], flags
+
+
+@njit(cache=True, nogil=True)
+def distinct_values(
+    closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
+    t: Ints, batch_end: int, hop: int, window: Ints, sections: Ints, alias: Ints, closed_alias: Ints, open_alias: Ints,
+) -> tuple[Ints, Ints]:  # fmt: skip
+    """Return (R,) the number of different values, and (R, 2) whether rows of the head tile were ahead, behind.
+
+    Parameters are those of `value_rows`.
+    """
+    owner, values, _, _, _, flags = value_rows(
+        closed, closed_at, closed_widths, opened, open_at, open_widths,
+        t, batch_end, hop, window, sections, alias, closed_alias, open_alias,
+    )  # fmt: skip
+    counts = np.zeros(len(t), np.int64)
+    first = 0
+    while first < len(owner):
+        end = first
+        while end < len(owner) and owner[end] == owner[first]:
+            end += 1
+        ordered = np.sort(values[first:end])
+        for index in range(len(ordered)):
+            counts[owner[first]] += index == 0 or ordered[index] != ordered[index - 1]
+        first = end
+    return counts, flags
 
 
 @njit(cache=True, nogil=True)
