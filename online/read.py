@@ -201,7 +201,7 @@ class FeatureReader:
             given = [row[name] for row in cells]
             valid = np.array([each is not None for each in given])
             kind = object if column.type.kind == "string" else np.int64
-            inputs[name] = Values(np.array([each or 0 for each in given], kind), valid)
+            inputs[name] = Values(np.array([0 if each is None else each for each in given], kind), valid)
         return {each.name: Column(evaluate(each.expression, inputs, len(rows))) for each in self.plan.derived}
 
 

@@ -39,9 +39,8 @@ def parsed(node: Node, to: DataType) -> Node:
     """Read a string as a number; null where it is none, or out of range."""
     lo, hi = to.bounds
     number = Node("to_number", replace(to, lo=lo, hi=hi), (node,))
-    raw = replace(number, type=replace(Int64, lo=lo, hi=hi))
-    inside = Node("and", Bool, (bind_comparison("ge", (raw, literal(lo))), bind_comparison("le", (raw, literal(hi)))))
-    return masked(inside, number)
+    low, high = (Node("literal", number.type, (), each) for each in (lo, hi))  # in the type's own units
+    return masked(Node("and", Bool, (Node("ge", Bool, (number, low)), Node("le", Bool, (number, high)))), number)
 
 
 def instant(node: Node, to: DataType) -> Node:

@@ -7,6 +7,7 @@ is an IEEE float64 operation or a portable function made of them; null propagate
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -29,6 +30,7 @@ ARITY = {
     "isin": None, "bucketize": None, "hour_of_day": 1, "day_of_week": 1, "cosine": 2,
 }  # fmt: skip
 ON_TEXTS = ("eq", "ne", "isin", "is_null")  # what else than numbers take
+MOST = sys.float_info.max
 TEXT, VECTOR = 0, -1  # instead of the units of a leaf that is no number
 
 
@@ -62,7 +64,7 @@ def bind_derived(expr: Expr, features: Mapping[str, FeaturePlan], request: Mappi
 
 def bind_number(value: object) -> Derived:
     """Return a literal as float64."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or abs(value) > MOST or not math.isfinite(value):
         message = f"literal `{value!r}` is no finite number; derived features are float64"
         raise DefinitionError(message)
     return ("literal", float(value))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from unskew.pipelines.cost import Cost, view_cost
-from unskew.pipelines.plan import SetPlan, ViewPlan, feature_json
+from unskew.pipelines.expr import MILLION
+from unskew.pipelines.plan import FeaturePlan, SetPlan, ViewPlan, feature_json
 from unskew.pipelines.records import field_prints
 
 SEMANTICS = ("aggregate", "parameters", "window", "units", "category_units", "start", "type")
@@ -74,12 +76,24 @@ def reason(old: SetPlan, new: SetPlan, name: str) -> str:
     if left is None or right is None:
         return "its expression, or a feature that it reads"
     found = [] if old.source(left[0].source) == new.source(right[0].source) else ["its source"]
-    found += [] if left[0].keys == right[0].keys else ["its key"]
-    a, b = (feature_json(each) for _, each in (left, right))
+    asked = [[key.name for key in view.spine_keys] for view, _ in (left, right)]
+    if (left[0].keys, asked[0]) != (right[0].keys, asked[1]):
+        found.append(f"its key `{', '.join(asked[0])}` to `{', '.join(asked[1])}`")
+    a, b = (readable(each) for _, each in (left, right))
     found += [f"{each} `{a[each]}` to `{b[each]}`" for each in SEMANTICS if a[each] != b[each]]
-    if [left[0].fields[each] for each in left[1].fields] != [right[0].fields[each] for each in right[1].fields]:
+    lifts = [[view.fields[each].lifts() for each in of.fields] for view, of in (left, right)]
+    if lifts[0] != lifts[1]:
         found.append("its input or filter")
     return ", ".join(found)
+
+
+def readable(feature: FeaturePlan) -> dict[str, object]:
+    """Return a feature's content with parameters and instants as a user writes them."""
+    found = feature_json(feature)
+    names = feature.spec.parameters
+    values = [each / MILLION if name == "q" else each for name, each in zip(names, feature.parameters, strict=True)]
+    start = None if feature.start is None else datetime.fromtimestamp(feature.start / 1_000, UTC).isoformat()
+    return found | {"parameters": values, "start": start}
 
 
 def state(old: SetPlan, new: SetPlan, name: str) -> State:

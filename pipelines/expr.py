@@ -147,6 +147,9 @@ class Expr:
 
     def clip(self, lower: float, upper: float) -> Expr:
         """Limit to ``lower..upper``, both inclusive (derived expressions only)."""
+        if lower > upper:
+            message = f"clip({lower}, {upper}) has its bounds the wrong way round; give the lower one first"
+            raise DefinitionError(message)
         return Expr("clip", (self, as_expr(lower), as_expr(upper)))
 
     def between(self, lower: Operand, upper: Operand) -> Expr:
@@ -167,7 +170,8 @@ class Expr:
 
     def bucketize(self, *bounds: float) -> Expr:
         """Return how many of the ascending bounds are at most the value: 0 below the first; null for null."""
-        if not bounds or list(bounds) != sorted(set(bounds)):
+        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in bounds)
+        if not bounds or not numbers or list(bounds) != sorted(set(bounds)):
             message = f"bounds `{bounds}` of bucketize are not one or more ascending numbers; sort them"
             raise DefinitionError(message)
         return call("bucketize", self, *bounds)
@@ -208,8 +212,12 @@ class Expr:
             message = f"aggregate `{name}` is unknown; {nearest(name, AGGREGATES)}"
             raise DefinitionError(message)
 
-        def aggregate(*arguments: Expr | float) -> Aggregation:
-            return make_aggregation(name, self, *arguments)
+        def aggregate(*arguments: Expr | float, **named: float) -> Aggregation:
+            unknown = [each for each in named if each not in AGGREGATES[name].parameters]
+            if unknown:
+                message = f"aggregate `{name}` has no parameter `{unknown[0]}`; it takes {AGGREGATES[name].parameters}"
+                raise DefinitionError(message)
+            return make_aggregation(name, self, *arguments, *named.values())
 
         return aggregate
 
@@ -237,8 +245,11 @@ class Aggregation:
 
     def by(self, category: Expr) -> Aggregation:
         """Compute it for each value of `category` apart: a map from the value; rows where it is null are left out."""
-        if not isinstance(category, Expr) or self.category is not None:
-            message = f"category `{category!r}` is no expression, or a second one; write by(col(...)) once"
+        if self.category is not None:
+            message = "by(...) stands twice; to take two columns together write by(concat(...))"
+            raise DefinitionError(message)
+        if not isinstance(category, Expr):
+            message = f"category `{category!r}` is no expression; write by(col(...))"
             raise DefinitionError(message)
         return replace(self, category=category)
 
@@ -272,6 +283,16 @@ class Windowed:
     windows: tuple[Window, ...]
     owner: str = ""
     description: str = ""
+
+    def by(self, *_: object) -> Windowed:
+        """Refuse a category after the windows."""
+        message = "by(...) stands after over(...); write .by(col(...)).over(...)"
+        raise DefinitionError(message)
+
+    def where(self, *_: object) -> Windowed:
+        """Refuse a filter after the windows."""
+        message = "where(...) stands after over(...); write .where(...).over(...)"
+        raise DefinitionError(message)
 
     def described(self, description: str, owner: str = "") -> Windowed:
         """Add words for the reader; they are no part of the fingerprint."""
@@ -320,6 +341,9 @@ def as_expr(value: object) -> Expr:
     """Return the value itself, or a literal of it."""
     if isinstance(value, Expr):
         return value
+    if isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
+        message = f"string `{value!r}` has a lone surrogate, which no UTF-8 text holds; drop it"
+        raise DefinitionError(message)
     if value is None or isinstance(value, bool | int | float | str):
         return Expr("literal", (), value)
     message = f"value `{value!r}` cannot stand in an expression; use a column, a number, a string or a boolean"

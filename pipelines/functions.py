@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Aggregation, Expr, Operand, Scalar, call, make_aggregation
+
+
+def several(op: str, least_of: int, values: tuple[Operand, ...]) -> Expr:
+    """Build an operation of at least so many operands."""
+    if len(values) < least_of:
+        message = f"operation `{op}` was given {len(values)} operand(s); give at least {least_of}"
+        raise DefinitionError(message)
+    return call(op, *values)
 
 
 def count() -> Aggregation:
@@ -27,7 +36,7 @@ def correlation(left: Expr, right: Expr) -> Aggregation:
 
 def coalesce(*values: Operand) -> Expr:
     """Return the first value that is not null."""
-    return call("coalesce", *values)
+    return several("coalesce", 1, values)
 
 
 def if_else(condition: Expr, then: Operand, otherwise: Operand) -> Expr:
@@ -47,17 +56,17 @@ def day_of_week(instant: Expr) -> Expr:
 
 def greatest(*values: Operand) -> Expr:
     """Return the largest of two or more numbers or instants; null if one is null."""
-    return call("greatest", *values)
+    return several("greatest", 2, values)
 
 
 def least(*values: Operand) -> Expr:
     """Return the smallest of two or more numbers or instants; null if one is null."""
-    return call("least", *values)
+    return several("least", 2, values)
 
 
 def concat(*values: Operand) -> Expr:
     """Return strings end to end; null if one is null."""
-    return call("concat", *values)
+    return several("concat", 1, values)
 
 
 def minute_of_hour(instant: Expr) -> Expr:
@@ -102,6 +111,9 @@ def cosine(left: Expr, right: Expr) -> Expr:
 
 def one_hot(name: str, value: Expr, *members: Scalar) -> dict[str, Expr]:
     """Return a derived feature ``name_0``, ``name_1`` ... for each member: 1.0 where the value equals it, else 0.0."""
+    if not members:
+        message = f"one_hot(`{name}`) has no members; give the values that get a feature each"
+        raise DefinitionError(message)
     return {f"{name}_{index}": if_else(value == each, 1, 0) for index, each in enumerate(members)}
 
 

@@ -175,6 +175,13 @@ class FeatureView:
     def __post_init__(self) -> None:
         """Refuse a view without features and aggregations without a window."""
         check_name("view", self.name)
+        roles: tuple[tuple[str, object, type], ...] = (
+            ("entity", self.entity, Entity), ("source", self.source, EventSource), ("features", self.features, Mapping),
+        )  # fmt: skip
+        for role, given, kind in roles:
+            if not isinstance(given, kind):
+                message = f"{role} `{given!r}` of view `{self.name}` is no {kind.__name__}"
+                raise DefinitionError(message)
         if not self.features:
             message = f"view `{self.name}` has no features; declare at least one"
             raise DefinitionError(message)
@@ -260,6 +267,7 @@ class FeatureSet:
     def __post_init__(self) -> None:
         """Refuse repeated names and two sources under one name."""
         check_name("set", self.name)
+        self.check_kinds()
         if not self.views:
             message = f"set `{self.name}` has no views; give at least one"
             raise DefinitionError(message)
@@ -293,6 +301,18 @@ class FeatureSet:
         for each in set(self.request) & set(self.derived):
             message = f"`{each}` is both a request column and a derived feature of `{self.name}`; rename one"
             raise DefinitionError(message)
+
+    def check_kinds(self) -> None:
+        """Refuse what are no views and no expressions."""
+        if not isinstance(self.views, Sequence) or not all(
+            isinstance(each, FeatureView | JoinedView) for each in self.views
+        ):
+            message = f"views `{self.views!r}` of set `{self.name}` are no list of FeatureView; write views=[...]"
+            raise DefinitionError(message)
+        for name, each in self.derived.items():
+            if not isinstance(each, Expr):
+                message = f"derived feature `{name}` of set `{self.name}` is `{each!r}`, no expression; write feature(...) or request(...)"
+                raise DefinitionError(message)
 
     def states(self) -> tuple[FeatureView, ...]:
         """Return the views whose state the set needs, each once."""

@@ -29,7 +29,7 @@ def number(node: Node, *also: str) -> Node:
         message = f"an aggregate over units of 1/{node.type.units} is too fine, past 2**40; cast to fewer digits"
         raise DefinitionError(message)
     if not node.type.numeric and node.type.kind not in ("bool", *also):
-        message = f"an aggregate over numbers was given `{node.type}`; use count_distinct, first or last"
+        message = f"an aggregate over numbers was given `{node.type}`; use count_distinct, mode, top_k_frequent, first, last or last_k"
         raise DefinitionError(message)
     return as_number(node)
 

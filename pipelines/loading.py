@@ -56,6 +56,9 @@ def definitions_at(path: Path, against: str) -> Iterator[Path]:
     InputError
         If it is neither a file nor a revision that has the definitions.
     """
+    if not against:
+        message = "--against is empty; give a file or a git revision"
+        raise InputError(message)
     if Path(against).is_file():
         yield Path(against)
         return

@@ -21,6 +21,7 @@ Accuracy = Literal["exact", "daily"]
 
 MILLISECOND, SECOND, MINUTE = 1, 1_000, 60_000
 HOUR, DAY = 3_600_000, 86_400_000
+LONGEST = 3_650_000 * DAY  # ms, of a duration: about the years 1 to 9999
 LIFETIME = 10**9 * DAY  # ms; the tail of such a window lies before any event
 UNITS = {"ms": MILLISECOND, "s": SECOND, "min": MINUTE, "h": HOUR, "d": DAY}
 DURATION = re.compile(r"([1-9][0-9]*)(ms|s|min|h|d)")
@@ -53,7 +54,13 @@ def parse_duration(text: str) -> int:
     if match is None:
         message = f'duration `{text}` is not a positive integer with ms, s, min, h or d; use e.g. "1h"'
         raise DefinitionError(message)
-    return int(match[1]) * UNITS[match[2]]
+    found = int(match[1]) * UNITS[match[2]]
+    if found > LONGEST:
+        message = (
+            f'duration `{text}` is longer than {LONGEST // DAY}d, longer than any log; use "lifetime" for a window'
+        )
+        raise DefinitionError(message)
+    return found
 
 
 def parse_instant(text: str | None) -> int | None:

@@ -7,11 +7,13 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from unskew.pipelines.backends import oracle
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan
 from unskew.pipelines.planner import plan
 from unskew.pipelines.states import FeatureType
+from unskew.pipelines.types import INT64_MAX, INT64_MIN
 from unskew.testing.engines import ENGINES
 from unskew.testing.literals import Cell, cell_of, expected_of, feature_name, instant_of, rows_of
 
@@ -44,6 +46,9 @@ class FeatureCase:
             raise InputError(message)
         self.plan = plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
         self.engine = engine
+        if "t" in {*self.plan.spine_keys(), *(each.name for each in self.plan.request)}:
+            message = "a key or request column is named `t`, which is the instant in a case; join the view under another column"
+            raise InputError(message)
         self.rows: dict[str, list[dict[str, Any]]] = {each.name: [] for each in self.plan.sources}
         self.types = {name: each.type for name, each in self.plan.features().items()}
         self.types |= {each.name: FeatureType("float") for each in self.plan.derived}
@@ -69,6 +74,9 @@ class FeatureCase:
             raise InputError(message)
         of = self.plan.source(source)
         given = rows_of(rows) if isinstance(rows, str) else rows
+        if not all(isinstance(each, Mapping) for each in given):
+            message = "events are neither a table of text nor dictionaries; give one dictionary for each event"
+            raise InputError(message)
         self.rows[source] += [event_of(of, row, len(self.rows[source]) + place) for place, row in enumerate(given, 1)]
 
     def at(self, instant: str | int | datetime, **columns: Any) -> dict[str, Any]:
@@ -100,6 +108,9 @@ class FeatureCase:
         """
         given = self.plan.spine_keys() | {each.name: each for each in self.plan.request}
         rows = rows_of(table)
+        if not rows or "t" not in rows[0] or not set(rows[0]) - {"t", *given}:
+            message = "the table needs the column `t`, a feature, and a row for each instant"
+            raise InputError(message)
         reads = [
             {"t": instant_of(row["t"])}
             | {name: cell_of(given[name], cell) for name, cell in row.items() if name in given}
@@ -125,7 +136,16 @@ class FeatureCase:
             for name in set(each) - names - {"t"}:
                 message = f"column `{name}` is no key and no request column; {nearest(name, sorted(names))}"
                 raise InputError(message)
-        return ENGINES[self.engine](self.plan, self.rows, [dict.fromkeys(names) | dict(each) for each in reads])
+            if "t" not in each:
+                message = f"read `{each}` has no `t`; give the instant"
+                raise InputError(message)
+        columns = self.plan.spine_keys() | {each.name: each for each in self.plan.request}
+        asked = [
+            dict.fromkeys(names) | {"t": instant_of(each["t"])}
+            | {name: checked(columns[name], value) for name, value in each.items() if name != "t"}
+            for each in reads
+        ]  # fmt: skip
+        return ENGINES[self.engine](self.plan, self.rows, asked)
 
 
 def event_of(source: SourcePlan, row: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -138,14 +158,31 @@ def event_of(source: SourcePlan, row: Mapping[str, Any], number: int) -> dict[st
     found: dict[str, Any] = dict.fromkeys(columns)
     for name in set(source.event_id) - set(row):
         found[name] = str(number) if columns[name].type.kind == "string" else number
-    return found | {name: value_of(columns[name], value) for name, value in row.items()}
+    return found | {name: checked(columns[name], value_of(columns[name], value)) for name, value in row.items()}
+
+
+def checked(column: ColumnPlan, value: Any) -> Any:
+    """Return a value that every engine's input can hold: of the column's type, though perhaps out of its range.
+
+    Raises
+    ------
+    InputError
+        If it is of another type, or past 64 bits.
+    """
+    try:
+        oracle.encode(column, value)
+    except oracle.Refused as error:
+        if error.reason == "wrong_type" or (isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX):
+            message = f"value `{value!r}` of column `{column.name}` is no `{column.type}`"
+            raise InputError(message) from error
+    return value
 
 
 def value_of(column: ColumnPlan, value: Any) -> Any:
     """Return a value as the engines' inputs hold it."""
     if isinstance(value, Cell):
         return cell_of(column, value)
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) or (isinstance(value, str) and column.type.kind == "timestamp"):
         return instant_of(value)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return {"decimal": Decimal, "float": float}.get(column.type.kind, int)(value) if whole else value

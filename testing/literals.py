@@ -39,6 +39,10 @@ def rows_of(text: str) -> list[dict[str, Cell]]:
         message = "the table is empty; give a line of column names and lines of cells"
         raise InputError(message)
     names, *rows = lines
+    twice = [each for each in names if names.count(each) > 1]
+    if twice:
+        message = f"column `{twice[0]}` stands twice in the table's head; name it once"
+        raise InputError(message)
     for cells in rows:
         if len(cells) != len(names):
             message = f"line `{' | '.join(cells)}` has {len(cells)} cells, the head has {len(names)}; fill each, null by `null`"
@@ -71,21 +75,36 @@ def instant_of(value: str | int | datetime) -> int:
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    if isinstance(value, int) or value.lstrip("-").isdecimal():
-        return int(value)
-    return parse_instant(value) or 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        message = f"instant `{value!r}` is no ISO text, no whole number of ms and no datetime"
+        raise InputError(message)
+    return int(value) if value.lstrip("-").isdecimal() else parse_instant(value) or 0
 
 
 def expected_of(kind: FeatureType, text: str) -> Any:
-    """Read a cell as a value of a feature: lists and maps as JSON, instants as ISO text or ms."""
+    """Read a cell as a value of a feature: lists and maps as JSON, instants as ISO text or ms.
+
+    Raises
+    ------
+    InputError
+        If the cell is no value of that type.
+    """
     if text in NULL:
         return None
-    if kind.repeated:
-        return [scalar_of(kind.kind, each) for each in json.loads(text)]
-    if kind.key is not None:
-        pairs = json.loads(text).items()
-        return {scalar_of(kind.key, key): scalar_of(kind.kind, value) for key, value in pairs}
-    return scalar_of(kind.kind, text)
+    try:
+        if kind.scalar:
+            return scalar_of(kind.kind, text)
+        found = json.loads(text)
+        if kind.key is None and isinstance(found, list):
+            return [scalar_of(kind.kind, each) for each in found]
+        if kind.key is not None and isinstance(found, dict):
+            return {scalar_of(kind.key, key): scalar_of(kind.kind, value) for key, value in found.items()}
+    except (ValueError, KeyError, TypeError):
+        found = None
+    message = f"cell `{text}` is no `{kind}`; write lists and maps as JSON, null as `null`"
+    raise InputError(message)
 
 
 def scalar_of(kind: str, value: Any) -> Any:

@@ -20,9 +20,11 @@ from unskew.pipelines.types import INT64_MAX, INT64_MIN
 from unskew.validation.log import Ints
 from unskew.validation.probes import UPLOADS
 
-START = 1_700_006_400_000  # 2023-11-15, a day's start, ms
+START = (
+    1_700_006_400_000  # 2023-11-15, a day's start, ms; where a view has a feature_start_time, half the span before it
+)
 SPAN = 50 * DAY
-SILENT = START + SPAN // 2  # from when on the last entity of a seed has no events
+SILENT = SPAN // 2  # ms after the start: from when on the last entity of a seed has no events
 STRINGS = ("", "a", "A", "é", "\uffff", "😀", "x'\"\\", "straße", "null", "0")
 NAMES = ("", "😀", "\uffff", "é")  # of entities, before the seed
 COPIES, OUT_OF_RANGE, WRONG, NULLS = 0.06, 0.01, 0.005, 0.06
@@ -64,6 +66,8 @@ class World:
         self.rng = np.random.default_rng([seed, len(source.name), *source.name.encode()])
         self.events = events
         self.keys = {key.name for view in plan.views if view.source == source.name for key in view.keys}
+        starts = [each.start for each in plan.features().values() if each.start is not None]
+        self.start = min(starts) // DAY * DAY - SPAN // 2 if starts else START
         self.ts = self.event_times()
 
     def rows(self) -> tuple[Ints, pa.Table]:
@@ -73,7 +77,7 @@ class World:
         order = self.copies(len(ts))
         late = self.rng.integers(0, 2 * self.source.allowed_lateness, len(order)) * (np.arange(len(order)) >= len(ts))
         ts = ts[order]
-        arrival = np.minimum(arrival[order] + late, START + SPAN - 1)  # so that the uploads' cuts are known
+        arrival = np.minimum(arrival[order] + late, self.start + SPAN - 1)  # so that the uploads' cuts are known
         columns = {each.name: self.column(each, order) for each in self.source.columns}
         columns[self.source.event_time] = self.instant_column(ts)
         if self.source.arrival is not None:
@@ -94,18 +98,20 @@ class World:
             self.share(self.events, 0.5), self.rng.choice(anchors, self.events), self.rng.choice(ends, self.events)
         )
         near = picked - self.rng.choice(steps, self.events) * self.share(self.events, 0.7)
-        anywhere = START + self.rng.integers(0, SPAN, self.events)
+        anywhere = self.start + self.rng.integers(0, SPAN, self.events)
         crowd = self.rng.choice(anywhere, max(self.events // 20, 1))
         crowded = self.rng.choice(crowd, self.events) // MINUTE * MINUTE + self.rng.integers(0, 5, self.events)
         ts = np.choose(self.rng.integers(0, 4, self.events), [near, near, crowded, anywhere])
-        ts = np.asarray(np.clip(ts + self.rng.integers(-1, 2, self.events), START, START + SPAN - 1), np.int64)
-        ts[:2] = START, START + SPAN - 1
+        ts = np.asarray(
+            np.clip(ts + self.rng.integers(-1, 2, self.events), self.start, self.start + SPAN - 1), np.int64
+        )
+        ts[:2] = self.start, self.start + SPAN - 1
         return ts
 
     def anchors(self) -> tuple[Ints, Ints]:
         """Return midnights; and where the closed tiles of the uploads end, and their cuts."""
-        midnights = START + np.arange(SPAN // DAY + 1) * DAY
-        cuts = np.array([START + int((SPAN - 1) * share) for share in UPLOADS])
+        midnights = self.start + np.arange(SPAN // DAY + 1) * DAY
+        cuts = np.array([self.start + int((SPAN - 1) * share) for share in UPLOADS])
         return midnights, np.concatenate(((cuts - self.source.allowed_lateness) // DAY * DAY, cuts))
 
     def edges(self) -> Ints:
@@ -143,7 +149,7 @@ class World:
         if column.name in self.keys:
             return self.key(column, order)
         if column.type.kind == "timestamp":
-            return self.instant_column((START + self.rng.integers(0, SPAN, n))[order])
+            return self.instant_column((self.start + self.rng.integers(0, SPAN, n))[order])
         values = self.values(column, n)
         return pa.array([values[each] for each in order], arrow_type(column))
 
@@ -161,7 +167,7 @@ class World:
         """Return keys of this seed: the first is hot, the last falls silent, some are null."""
         last = len(NAMES) - 1
         member = np.where(self.share(self.events, 0.5), 0, self.rng.integers(0, last + 1, self.events))
-        member = np.where((member == last) & (self.ts >= SILENT), 0, member)[order]
+        member = np.where((member == last) & (self.ts >= self.start + SILENT), 0, member)[order]
         keys = [None if none else int(each) for each, none in zip(member, self.share(len(order), 0.03), strict=True)]
         if column.type.kind == "string":
             return pa.array([None if each is None else f"{NAMES[each]}{self.seed}" for each in keys], pa.string())

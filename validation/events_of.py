@@ -55,6 +55,8 @@ def window_events(
             f"{view.fields[each].kind} {number}": oracle.lifted(view.fields[each].lift, event.cells)
             for number, each in enumerate(feature.fields, 1)
         }
+        for number, inner in enumerate(view.fields[feature.fields[0]].inner, 1):
+            lifted[f"field {number}"] = oracle.lifted(inner.lift, event.cells)
         ids = {each: event.cells[each] for each in source.event_id}
         fate = "late" if event.late else "applied"
         fate = fate if event.position in firsts else "duplicate"

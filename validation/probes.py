@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.plan import SetPlan
+from unskew.pipelines.plan import ColumnPlan, SetPlan
 from unskew.pipelines.timegrid import DAY
 from unskew.validation.log import Ints, Log
 
@@ -151,13 +152,24 @@ def cells_at(plan: SetPlan, logs: Mapping[str, Log], seq: Ints, rng: np.random.G
     for name, column in wanted.items():
         owners = [each for each in logs.values() if column in each.table.column_names]
         if not owners:
-            found[name] = pa.nulls(len(seq), pa.int64())
+            found[name] = requested(next(each for each in plan.request if each.name == name), len(seq), rng)
             continue
         found[name] = cells_of(column, owners, seq, rng)
         if name in keys:
             strangers = pa.array(rng.random(len(seq)) < STRANGERS)
             found[name] = pc.if_else(strangers, stranger([each.table[column] for each in owners]), found[name])
     return found
+
+
+def requested(column: ColumnPlan, n: int, rng: np.random.Generator) -> pa.Array:
+    """Draw values of a request column that no source has: few, so that they meet, and nulls."""
+    lo, hi = column.type.bounds
+    small = [each for each in (0, 1, 2, -1) if lo <= each * column.type.units <= hi]
+    kinds: dict[str, tuple[list[Any], pa.DataType]] = {
+        "string": (["", "a", "é", "0"], pa.string()), "bool": ([True, False], pa.bool_()), "float": (small, pa.float64()),
+    }  # fmt: skip
+    values, kind = kinds.get(column.type.kind, (small, pa.int64()))
+    return pa.array([([*values, None])[each] for each in rng.integers(0, len(values) + 1, n)], kind)
 
 
 def stranger(columns: Sequence[pa.ChunkedArray]) -> pa.Scalar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,19 +66,26 @@ def as_object(found: Provenance, events: list[dict[str, Any]] | None) -> dict[st
 def print_explanation(found: Provenance, events: list[dict[str, Any]] | None) -> None:
     """Print the explanation for people."""
     feature = found.feature
-    typer.echo(f"{feature.name} = {found.value}  ({feature.spec.formula})")
+    typer.echo(f"{feature.name} = {shown(found.value)}  ({feature.spec.formula})")
+    if feature.start is not None and found.tail < feature.start:
+        typer.echo(f"null, for the window reaches before feature_start_time {written(feature.start)}")
     typer.echo(
         f"events with {written(found.tail)} <= ts < {written(found.head)}; closed before {written(found.pointer.batch_end)}"
     )
-    typer.echo(f"{len(found.rows)} rows of tiles:")
+    typer.echo(f"rows of tiles, numbers in their smallest units: {len(found.rows)}")
     for each in found.rows:
-        cells = ", ".join(f"{key} {value}" for key, value in each.cells.items())
+        cells = ", ".join(f"{key} {shown(value)}" for key, value in each.cells.items())
         start = "earlier" if each.start is None else written(each.start)
         typer.echo(f"  {each.side:6}  {start}  {cells}")
     if events is not None:
-        typer.echo(f"{len(events)} events of the entity in the window:")
+        typer.echo(f"events of the entity in the window: {len(events)}")
         for event in events:
-            typer.echo("  " + ", ".join(f"{key} {value}" for key, value in event.items()))
+            typer.echo("  " + ", ".join(f"{key} {shown(value)}" for key, value in event.items()))
+
+
+def shown(value: object) -> str:
+    """Write a value on one line: texts in quotes, null as null."""
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def written(millis: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -185,6 +186,9 @@ def parse_cells(plan: SetPlan, given: Sequence[str]) -> dict[str, Any]:
     seen: set[str] = set()
     for word in given:
         column, equals, text = word.partition("=")
+        if not equals and column in columns:
+            message = f"`{word}` has no value; write {column}=VALUE"
+            raise InputError(message)
         if not equals or column not in columns:
             message = f"`{word}` is no COLUMN=VALUE of the set; {nearest(column, columns)}"
             raise InputError(message)
@@ -204,7 +208,9 @@ def parse_cell(column: ColumnPlan, text: str) -> Any:
     if kind == "timestamp":
         return instant(text)
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=float)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError
     except ValueError:
         message = f"value `{text}` of column `{column.name}` is not of type `{column.type}`; convert it"
         raise InputError(message) from None

@@ -109,6 +109,7 @@ def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: s
             wanted = expected(view, events[view.source], row)
             for name, value in wanted.items():
                 assert plain(found[name][number]) == plain(value), (name, row)
+    assert_derived(found, world.spine)
 
 
 @settings(
@@ -146,6 +147,16 @@ def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, da
 
 def cells(table: pa.Table) -> dict[str, list[object]]:
     return {name: python_values(table[name]) for name in table.column_names}
+
+
+def assert_derived(found: dict[str, list[object]], spine: Sequence[dict[str, Any]]) -> None:
+    """Check the derived features against those that they are made of."""
+    for number, row in enumerate(spine):
+        values = {name: column[number] for name, column in found.items()}
+        request = {each.name: oracle.encode(each, row.get(each.name)) for each in PLAN.request}
+        for each in PLAN.derived:
+            expected = oracle.derived_value(each.expression, values, request)
+            assert plain(values[each.name]) == plain(expected), (each.name, row)
 
 
 def between(rows: Any, low: int, high: int) -> Any:

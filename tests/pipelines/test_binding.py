@@ -126,6 +126,7 @@ def test_projections_are_replaced() -> None:
         (col("s").substr(0, 2), "operation `substr` was given `0`, which is not a whole number from 1 on"),
         (col("s").contains(""), "which is not a text that is not empty"),
         (col("a").length(), "operation `length` is not defined"),
+        (col("a") * 1e30, "has no short decimal form"),
         (if_else(col("a"), 1, 2), "operation `if_else` is not defined"),
     ],
 )

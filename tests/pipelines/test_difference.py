@@ -43,6 +43,18 @@ def test_features_and_what_changed_in_them() -> None:
     assert json.loads(json.dumps(found.to_json()))["states"][0]["after"]["open_tiles"] == 3 * 288
 
 
+def test_reasons_are_written_as_the_user_writes_them() -> None:
+    old = planned(top=col("ms").top_k(3).over("1d"), q=col("ms").quantile(0.9).over("1d"))
+    new = planned(top=col("ms").top_k(4).over("1d"), q=col("ms").quantile(q=0.5).over("1d"))
+    assert difference(old, new).changed == {
+        "activity.top_1d": "parameters `[3]` to `[4]`",
+        "activity.q_1d": "parameters `[0.9]` to `[0.5]`",
+    }
+    view = FeatureView("activity", Entity("user", "user"), clicks, {"n": count().over("1h")})
+    joined = [plan(FeatureSet("demo", [view.joined("a", user=each)])) for each in ("x", "y")]
+    assert difference(*joined).changed == {"a_activity.n_1h": "its key `x` to `y`"}
+
+
 @pytest.mark.parametrize(
     ("new", "why", "kept"),
     [

@@ -245,6 +245,22 @@ def test_a_sum_past_int64_is_an_error() -> None:
     assert features(broken, {"tx": [*rows, row(3, small=-1)]}, [{"t": 9, "card": 1}]) == [{"v.x_1h": 2**63 - 1}]
 
 
+@pytest.mark.parametrize(
+    ("text", "to", "expected"),
+    [
+        ("12.34", Decimal(6, 2), 1234), ("0.1", Decimal(6, 2), 10), ("-0.05", Decimal(6, 2), -5), ("7", Decimal(6, 2), 700),
+        ("9999.99", Decimal(6, 2), 999_999), ("10000", Decimal(6, 2), None), ("1.005", Decimal(6, 2), None),
+        ("1000000000", Decimal(18, 9), None), ("101", Int64(-100, 100), None), ("-100", Int64(-100, 100), -100),
+        ("1.0", Int64, None), ("+1", Int64, None), ("01", Int64, None), ("1099511627777", Int64, None),
+    ],
+)  # fmt: skip
+def test_texts_as_numbers(text: str, to: DataType, expected: int | None) -> None:
+    node = bind(col("s").cast(to), {"s": String}, {})
+    assert oracle.lifted(node, {"s": text}) == expected
+    found = duckdb.execute(f"SELECT {render(node, DUCKDB)} FROM (SELECT CAST(? AS VARCHAR) AS s)", [text]).fetchone()
+    assert found == (expected,)
+
+
 def test_there_is_a_formula_for_each_aggregate_and_operation() -> None:
     assert oracle.FORMULAS.keys() == AGGREGATES.keys()
     assert {"column", "literal", *oracle.STRICT, *oracle.CASTS, *oracle.LENIENT} == set(PRIMITIVES)

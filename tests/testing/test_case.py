@@ -98,8 +98,46 @@ def test_wrong_events(source: str, rows: str, message: str) -> None:
         FeatureCase(cards).events(source, rows)
 
 
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"card": 1.5}, "value `1.5` of column `card` is no `Int64`"),
+        ({"card": "7"}, "value `'7'` of column `card` is no `Int64`"),
+        ({"card": 2**64}, "of column `card` is no `Int64`"),
+        ({"country": "\ud800"}, "of column `country` is no `String`"),
+        ({"chip": 1}, "value `1` of column `chip` is no `Bool`"),
+    ],
+)
+def test_wrong_values(cell: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FeatureCase(cards).events("payments", [{"at": "2025-01-01", **cell}])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("card | n_1h \n 7 | 1", "the table needs the column `t`, a feature, and a row for each instant"),
+        ("t | card \n 1 | 7", "the table needs the column `t`, a feature"),
+        ("t | card | n_1h", "the table needs the column `t`, a feature"),
+        ("t | card | n_1h | card \n 1 | 7 | 1 | 7", "column `card` stands twice"),
+        ("t | card | recent_1d \n 1 | 7 | {}", "cell `{}` is no `list<float64>`"),
+        ("t | card | recent_1d \n 1 | 7 | foo", "cell `foo` is no `list<float64>`"),
+        ("t | card | n_1h \n 1 | 7 | x", "cell `x` is no `int64`"),
+    ],
+)
+def test_wrong_expectations(table: str, message: str) -> None:
+    case = FeatureCase(cards)
+    case.events("payments", EVENTS)
+    with pytest.raises(InputError, match=message):
+        case.expect(table)
+
+
 def test_wrong_reads() -> None:
     case = FeatureCase(cards)
+    with pytest.raises(InputError, match="instant `None` is no ISO text"):
+        case.at(None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="has no `t`; give the instant"):
+        case.values([{"card": 1}])
     with pytest.raises(InputError, match="column `crad` is no key and no request column; did you mean `card`"):
         case.at(0, crad=7)
     with pytest.raises(InputError, match="feature `n_2h` is unknown or not the only one; known: `ratio`"):

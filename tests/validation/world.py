@@ -27,6 +27,7 @@ from unskew.pipelines import (
     count,
     feature,
     plan,
+    request,
 )
 from unskew.pipelines.backends.flink import FlinkJob, compile_source
 from unskew.pipelines.plan import SetPlan
@@ -74,7 +75,11 @@ known_later = FeatureView(
 )  # fmt: skip
 SET = FeatureSet(
     "mutants", [spending, known_later],
-    derived={"share": feature("spending.total_1h") / feature("spending.total_1d")},
+    request={"kind": String},
+    derived={
+        "share": feature("spending.total_1h") / feature("spending.total_1d"),
+        "usual": (request("kind") == feature("spending.usual_7d")) | request("kind").is_null(),
+    },
 )  # fmt: skip
 Values = tuple[pa.Table, pa.Table, pa.Table]
 
