@@ -13,9 +13,10 @@ from pathlib import Path
 import bench_backfill
 import bench_online
 import bench_stream
+import bench_windows
 
 ALL_ROWS = 2**31
-BENCHMARKS = {"online": bench_online, "backfill": bench_backfill, "stream": bench_stream}
+BENCHMARKS = {"online": bench_online, "backfill": bench_backfill, "windows": bench_windows, "stream": bench_stream}
 
 
 def main() -> None:
