@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unskew.pipelines.backends import oracle
+from unskew.pipelines.backends import oracle, oracle_derived
 from unskew.pipelines.derived import Derived, evaluate
 from unskew.pipelines.portable import exp, log, log1p
 from unskew.pipelines.states import Values
@@ -94,9 +94,13 @@ def test_exp_and_log_give_the_bits_of_the_oracles() -> None:
     draw = np.random.default_rng(7)
     x = np.concatenate([draw.uniform(-760, 760, 5_000), draw.uniform(-2, 2, 5_000), [0.0, -0.0, 1e308, -1e308]])
     with np.errstate(all="ignore"):
-        assert [oracle.exponential(each).hex() for each in x.tolist()] == [each.hex() for each in exp(x).tolist()]
+        assert [oracle_derived.exponential(each).hex() for each in x.tolist()] == [
+            each.hex() for each in exp(x).tolist()
+        ]
     y = np.abs(np.concatenate([2.0 ** draw.uniform(-1074, 1023, 5_000), x[x != 0]]))
-    assert [oracle.logarithm(each, 0.0).hex() for each in y.tolist()] == [each.hex() for each in log(y).tolist()]
+    assert [oracle_derived.logarithm(each, 0.0).hex() for each in y.tolist()] == [
+        each.hex() for each in log(y).tolist()
+    ]
 
 
 def test_request_decimals_come_in_their_unit() -> None:
