@@ -56,7 +56,10 @@ def training_block(
         found = [(each, *places(each, first, spine.num_rows)) for each in parts.get(view.name, ())]
         rows = sum(len(source) for _, source, _ in found)
         if rows != spine.num_rows and not known.issuperset(each.name for each in view.features):
-            message = f"view `{view.name}` gave {rows} rows for {spine.num_rows} of the spine; please report this"
+            message = (
+                f"view `{view.name}` gave {rows} rows for {spine.num_rows} of the spine: Beam's runner lost some; "
+                "run again with --direct_running_mode=in_memory and please report this"
+            )
             raise EngineError(message)
         for feature in view.features:
             if kept is not None and feature.name in known:
