@@ -19,6 +19,8 @@ from unskew.pipelines.errors import EngineError, InputError, UnskewError, neares
 
 EVERY_CORE = ("--direct_running_mode=multi_threading", "--direct_num_workers=0")
 ROWS_PER_BUCKET = 1 << 18  # of events and spine together; a bucket is what one worker holds at a time
+IN_MEMORY = "--direct_running_mode=in_memory"
+SHARED_ROWS = 50_000_000  # of events and spine: with more, names of shuffled files fill Beam's channels between workers
 JOB_SERVERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner", "PrismRunner")
 CAUSE = re.compile(
     r"^(?P<kind>[\w.]*(?:Error|Exception|Exit)): (?P<message>.*?)(?: \[while running .*)?$", re.MULTILINE
@@ -51,6 +53,22 @@ def running(options: Sequence[str]) -> Iterator[Pipeline]:
         raise EngineError(cause_of(f"{type(error).__name__}: {error}")) from error
 
 
+def for_rows(options: Sequence[str], rows: int) -> Sequence[str]:
+    """Return the options; one worker for more rows than workers share safely, unless the options choose.
+
+    Examples
+    --------
+    >>> for_rows((), 100), for_rows((), 10**8), for_rows(("--direct_num_workers=2",), 10**8)
+    ((), ('--direct_running_mode=in_memory',), ('--direct_num_workers=2',))
+    """
+    return options if rows <= SHARED_ROWS or chooses_runner(options) else (*options, IN_MEMORY)
+
+
+def chooses_runner(options: Sequence[str]) -> bool:
+    """Return whether the options say which runner, or how the direct one runs."""
+    return any(each.startswith(("--runner", "--direct_")) for each in options)
+
+
 def beam_options(options: Sequence[str]) -> PipelineOptions:
     """Return Beam's options; it would pass over a flag that it does not know.
 
@@ -59,7 +77,7 @@ def beam_options(options: Sequence[str]) -> PipelineOptions:
     InputError
         If Beam does not know a flag of its own runners, or refuses its value.
     """
-    chosen = any(each.startswith(("--runner", "--direct_")) for each in options)
+    chosen = chooses_runner(options)
     found, said = PipelineOptions([*options, *(() if chosen else EVERY_CORE)]), StringIO()
     try:
         with redirect_stderr(said):  # argparse prints all flags before it exits

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from unskew.backfill.events import Piece, encoded, open_events, staged, write_arrow
 from unskew.backfill.frames import check_once, plain, read_frame
 from unskew.backfill.reuse import Reused, events_digest, reused, table_digest
-from unskew.backfill.run import buckets, running, scratch_beside, spilling
+from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
 from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_block
 from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
@@ -157,7 +157,7 @@ def backfill(
         spine_files = [write_arrow(each, scratch / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)]
         account: dict[str, dict[str, int]] = {}
         if job.groups:
-            with running(options) as pipeline:
+            with running(for_rows(options, read + table.num_rows)) as pipeline:
                 expand(pipeline, job, staged(pieces, scratch), spine_files)
             account = checked_account(folder, read)
         if not (job.groups and table.num_rows):  # no worker meets a row to write

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unskew.backfill.events import Piece, judge, open_events, staged
-from unskew.backfill.run import buckets, running, scratch_beside, spilling
+from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
 from unskew.backfill.training import checked_account, events_of, new_output
 from unskew.pipelines.backends.beam_sql import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
@@ -82,7 +82,7 @@ def upload(
         read = [each for own in within.values() for each in own]
         rows = sum(each.rows() for each in read)
         job = Job(plan, str(folder), ends=ends, shuffle=shuffle, partitions=buckets(rows))
-        with running(options) as pipeline:
+        with running(for_rows(options, rows)) as pipeline:
             expand_upload(pipeline, job, staged(read, scratch))
         account = checked_account(folder, rows)
         manifest = {
