@@ -60,8 +60,7 @@ def finished(
     """Apply the aggregate's finish and give the values their Arrow type."""
     field = feature.fields[0]
     wanted = view.fields[field].kind in TEXTS and not feature.sized
-    values = feature.since_start(feature.finish(states, at), at)
-    return to_arrow(values, feature.type, events.fields[field].strings if wanted else None)
+    return to_arrow(feature.value(states, at), feature.type, events.fields[field].strings if wanted else None)
 
 
 def counted_feature(

@@ -105,9 +105,7 @@ class ViewRead:
         window = self.program.window_table[self.program.windows.index(feature.window)]
         kind = LISTS.index(self.program.view.fields[feature.fields[0]].kind)
         offsets, data = outer_values(*self.sides, self.t, self.batch_end, window, sections, text, kind, k)
-        state = feature.since_start(
-            feature.finish([Values(data, np.diff(offsets) > 0, offsets)], self.t), self.t
-        )  # fmt: skip
+        state = feature.value([Values(data, np.diff(offsets) > 0, offsets)], self.t)
         return self.with_texts(state) if text else Column(typed(state, feature))
 
     def counted_column(self, feature: FeaturePlan) -> Column:
@@ -115,7 +113,7 @@ class ViewRead:
         texts = self.texts if self.program.is_text(feature) else None
         state, flags = window_counts(self.program, feature, self.sides, self.t, self.batch_end, texts)
         self.knowledge[:, [AHEAD, BEHIND]] |= flags
-        found = feature.since_start(feature.finish([state], self.t), self.t)
+        found = feature.value([state], self.t)
         return Column(typed(found, feature)) if texts is None else coded(found, texts.strings)
 
     def distinct_column(self, feature: FeaturePlan) -> Column:
@@ -130,7 +128,7 @@ class ViewRead:
         )
         self.knowledge[:, [AHEAD, BEHIND]] |= flags
         state = Values(counts, np.ones(len(counts), np.bool_))
-        return Column(feature.since_start(feature.finish([state], self.t), self.t))
+        return Column(feature.value([state], self.t))
 
     @cached_property
     def texts(self) -> Texts:

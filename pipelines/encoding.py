@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import ColumnPlan
+from unskew.pipelines.timegrid import milliseconds
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
 Cell = int | bool | str | None
@@ -60,9 +61,7 @@ def encode_number(column: ColumnPlan, value: Any) -> int | None:
     """Return the encoded number; None where the type does not take the value."""
     kind = column.type.kind
     if kind == "timestamp" and isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        past = aware - datetime(1970, 1, 1, tzinfo=UTC)
-        return (past.days * 86_400 + past.seconds) * 1_000 + past.microseconds // 1_000
+        return milliseconds(value)
     if kind in ("int", "timestamp"):
         return int(value) if hasattr(value, "__index__") else None
     if kind == "float":

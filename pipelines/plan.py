@@ -138,6 +138,10 @@ class FeaturePlan:
             return by_category(self.spec.finish, states[0], self.category_units, context)
         return self.spec.finish(states, context)
 
+    def value(self, states: Sequence[Values], at: NDArray[np.int64]) -> Values:
+        """Return what `finish` does, with null in the reads whose window reaches before history."""
+        return self.since_start(self.finish(states, at), at)
+
     def since_start(self, values: Values, at: NDArray[np.int64]) -> Values:
         """Return values with null where the window reaches before history."""
         return values if self.start is None else values.rows(self.window.tail(at) >= self.start)

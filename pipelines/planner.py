@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from unskew.pipelines.aggregates import AGGREGATES
 from unskew.pipelines.binding import bind
-from unskew.pipelines.derived import bind_derived
+from unskew.pipelines.derived import bind_derived, features_read
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Aggregation, Windowed
 from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, JoinedView, names
@@ -230,13 +230,6 @@ def plan_derived(feature_set: FeatureSet, views: tuple[ViewPlan, ...]) -> tuple[
         except DefinitionError as error:
             message = f"derived feature `{name}`: {error}"
             raise DefinitionError(message) from error
-        leaves = {each: prints[each].fingerprint for each in derived_features(expression)}
+        leaves = {each: prints[each].fingerprint for each in features_read(expression)}
         found.append(DerivedPlan(name, expression, fingerprint([expression, leaves])))
     return tuple(found)
-
-
-def derived_features(expression: tuple[object, ...]) -> set[str]:
-    """Return the features that a derived expression reads."""
-    if expression[0] == "feature":
-        return {str(expression[1])}
-    return set().union(*(derived_features(each) for each in expression[1:] if isinstance(each, tuple)))

@@ -83,8 +83,13 @@ def parse_instant(text: str | None) -> int | None:
     except (TypeError, ValueError):
         message = f'instant `{text}` is no ISO date or time; use e.g. "2024-01-01"'
         raise DefinitionError(message) from None
-    past = (found if found.tzinfo else found.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-    return past // timedelta(milliseconds=1)
+    return milliseconds(found)
+
+
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as ms since the epoch, floored; without a zone it is UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def format_duration(milliseconds: int) -> str:

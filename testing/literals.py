@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import ColumnPlan
 from unskew.pipelines.states import FeatureType
-from unskew.pipelines.timegrid import parse_instant
+from unskew.pipelines.timegrid import milliseconds, parse_instant
 
 NULL = ("", "null")
 
@@ -73,8 +73,7 @@ def cell_of(column: ColumnPlan, text: str) -> Any:
 def instant_of(value: str | int | datetime) -> int:
     """Return an instant as ms: a number of them, an ISO text or a datetime (UTC where it has no zone)."""
     if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        return milliseconds(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):

@@ -1,7 +1,6 @@
 """The compiled kernels and finishes give the oracle's values, without Beam around them: every aggregate of numbers."""
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.depth import DEPTH
 from tests.online.test_read import plain
+from tests.simulation.world import column_of
 from unskew.backfill.bucket import bucket_features
-from unskew.backfill.window_states import Column, Events, Spine
+from unskew.backfill.window_states import Events, Spine
 from unskew.pipelines import (
     Bool,
     Decimal,
@@ -64,13 +64,6 @@ def planned() -> Any:
 
 
 PLAN = planned()
-
-
-def column_of(of: Any, held: Sequence[oracle.Event]) -> Column:
-    cells = [oracle.lifted(of.lift, each.cells) for each in held]
-    valid = np.array([each is not None for each in cells], np.bool_)
-    data = np.array([int(each or 0) for each in cells], np.int64)
-    return Column(data, valid, None, tuple(column_of(each, held) for each in of.inner))
 
 
 def draw_events(rng: random.Random, n: int) -> list[oracle.Event]:
