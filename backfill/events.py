@@ -86,13 +86,8 @@ def staged(pieces: Sequence[Piece], folder: Path) -> list[Piece]:
     return found
 
 
-def open_events(source: SourcePlan, events: object, since: int | None = None) -> list[Piece]:
+def open_events(source: SourcePlan, events: object) -> list[Piece]:
     """Cut the events of a source into pieces, after a check of its columns.
-
-    Parameters
-    ----------
-    since
-        Row groups of files whose event times are all before it (ms), by the statistics of the file, are left out.
 
     Raises
     ------
@@ -100,8 +95,7 @@ def open_events(source: SourcePlan, events: object, since: int | None = None) ->
         If a path is missing, a file is no Parquet, or a column is missing or of a type that never fits.
     """
     if isinstance(events, str | Path):
-        files = with_positions(Path(events))
-        return [piece for path, first in files for piece in file_pieces(source, path, first, since)]
+        return [piece for path, first in with_positions(Path(events)) for piece in file_pieces(source, path, first)]
     table = as_table(events)
     check_columns(source, table.schema, "the table of events")
     starts = range(0, max(table.num_rows, 1), ROWS_PER_BATCH)
@@ -122,7 +116,7 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
     return found
 
 
-def file_pieces(source: SourcePlan, path: Path, first: int, since: int | None = None) -> list[Piece]:
+def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
     """Group a file's row groups to pieces of about `ROWS_PER_BATCH` rows."""
     file = pq.ParquetFile(path)
     check_columns(source, file.schema_arrow, f"file `{path}`")
@@ -130,19 +124,35 @@ def file_pieces(source: SourcePlan, path: Path, first: int, since: int | None = 
     groups: list[int] = []
     rows = 0
     for index in range(file.num_row_groups):
-        size = file.metadata.row_group(index).num_rows
-        wanted = since is None or not ends_before(file.metadata, index, source.event_time, since)
-        if groups and (rows >= ROWS_PER_BATCH or not wanted):
+        groups.append(index)
+        rows += file.metadata.row_group(index).num_rows
+        if rows >= ROWS_PER_BATCH or index == file.num_row_groups - 1:
             pieces.append(Piece(source.name, first, None, str(path), tuple(groups)))
             groups, first, rows = [], first + rows, 0
-        if wanted:
-            groups.append(index)
-            rows += size
-        else:
-            first += size
-    if groups:
-        pieces.append(Piece(source.name, first, None, str(path), tuple(groups)))
     return pieces
+
+
+def reaching(source: SourcePlan, pieces: Sequence[Piece], since: int) -> list[Piece]:
+    """Leave out row groups of files whose event times are all before an instant (ms), by the files' statistics."""
+    found: list[Piece] = []
+    for piece in pieces:
+        if not piece.groups:
+            found.append(piece)
+            continue
+        metadata, first = pq.read_metadata(piece.path), piece.first
+        groups: list[int] = []
+        for index in piece.groups:
+            rows = metadata.row_group(index).num_rows
+            if ends_before(metadata, index, source.event_time, since):
+                if groups:
+                    found.append(replace(piece, groups=tuple(groups)))
+                groups, piece = [], replace(piece, first=first + rows)  # noqa: PLW2901 - the rest of the piece
+            else:
+                groups.append(index)
+            first += rows
+        if groups:
+            found.append(replace(piece, groups=tuple(groups)))
+    return found
 
 
 def ends_before(metadata: pq.FileMetaData, group: int, event_time: str, since: int) -> bool:

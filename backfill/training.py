@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unskew.backfill.events import Piece, encoded, open_events, staged, write_arrow
+from unskew.backfill.events import Piece, encoded, open_events, reaching, staged, write_arrow
 from unskew.backfill.frames import check_once, plain, read_frame
 from unskew.backfill.reuse import Reused, events_digest, reused, table_digest
 from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
@@ -198,10 +198,10 @@ def pieces_within_reach(
     for source in (each for each in plan.sources if each.name in needed):
         given = events_of(plan, events, source.name)
         windows = [each.window for view in plan.reads if view.source == source.name for each in view.features]
-        since = None if first is None else min(each.tail(first) for each in windows)
-        own = open_events(source, given, since)
+        every = open_events(source, given)
+        own = every if first is None else reaching(source, every, min(each.tail(first) for each in windows))
         pieces += own
-        unread[source.name] = sum(each.rows() for each in open_events(source, given)) - sum(each.rows() for each in own)
+        unread[source.name] = sum(each.rows() for each in every) - sum(each.rows() for each in own)
     return pieces, unread
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unskew.backfill.events import Piece, judge, open_events, staged
+from unskew.backfill.events import Piece, judge, open_events, reaching, staged
 from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
 from unskew.backfill.training import checked_account, events_of, new_output
 from unskew.pipelines.backends.beam_sql import Job
@@ -68,10 +68,7 @@ def upload(
         raise InputError(message)
     cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
     ends = {each.name: (cuts[each.name], each.batch_end(cuts[each.name])) for each in plan.sources}
-    within = {
-        each.name: open_events(each, events_of(plan, events, each.name), oldest(plan, each, ends))
-        for each in plan.sources
-    }
+    within = {each.name: reaching(each, pieces[each.name], oldest(plan, each, ends)) for each in plan.sources}
     unread = {
         name: sum(each.rows() for each in pieces[name]) - sum(each.rows() for each in within[name]) for name in pieces
     }
