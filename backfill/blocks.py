@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from unskew.backfill.events import encoded
 from unskew.backfill.frames import plain
-from unskew.backfill.kernels import Ints, scatter, scatter_bits
+from unskew.backfill.kernels import Ints, scatter_bits
 from unskew.backfill.order import flat
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.backends.sql import DUCKDB
@@ -41,7 +41,7 @@ def training_block(
     first
         Number of its first row in the whole spine.
     parts
-        By view: tables of ``__row`` and the view's features, which may hold other blocks' rows.
+        By view: tables of ``__row``, ascending, and features, the view's among them; they may hold other blocks' rows.
     kept
         Features that are taken over, in the block's order of rows.
 
@@ -53,8 +53,8 @@ def training_block(
     result = spine
     known = set() if kept is None else set(kept.column_names)
     for view in plan.reads:
-        found = [(each, *places(each, first, spine.num_rows)) for each in parts.get(view.name, ())]
-        rows = sum(len(source) for _, source, _ in found)
+        found = [within(each, first, spine.num_rows) for each in parts.get(view.name, ())]
+        rows = sum(len(target) for _, target in found)
         if rows != spine.num_rows and not known.issuperset(each.name for each in view.features):
             message = (
                 f"view `{view.name}` gave {rows} rows for {spine.num_rows} of the spine: Beam's runner lost some; "
@@ -65,7 +65,7 @@ def training_block(
             if kept is not None and feature.name in known:
                 result = result.append_column(feature.name, kept[feature.name])
                 continue
-            pieces = [(flat(each[feature.name]), source, target) for each, source, target in found]
+            pieces = [(flat(each[feature.name]), target) for each, target in found]
             result = result.append_column(feature.name, placed(feature, pieces, rows))
     if not plan.derived:
         return result
@@ -76,14 +76,14 @@ def training_block(
     return result
 
 
-def places(part: pa.Table, first: int, rows: int) -> tuple[Ints, Ints]:
-    """Return which rows of a part the block has, and where in the block they belong."""
-    row = part["__row"].to_numpy() - first
-    source = np.flatnonzero((row >= 0) & (row < rows))
-    return source, row[source]
+def within(part: pa.Table, first: int, rows: int) -> tuple[pa.Table, Ints]:
+    """Return a part's rows of the block, and where in the block they belong."""
+    row = flat(part["__row"]).to_numpy()
+    lo, hi = np.searchsorted(row, (first, first + rows))
+    return part.slice(lo, hi - lo), row[lo:hi] - first
 
 
-def placed(feature: FeaturePlan, pieces: Sequence[tuple[pa.Array, Ints, Ints]], rows: int) -> pa.Array:
+def placed(feature: FeaturePlan, pieces: Sequence[tuple[pa.Array, Ints]], rows: int) -> pa.Array:
     """Return a feature of one block from the parts that have its rows."""
     if not pieces:
         none = np.zeros(0, np.int64)
@@ -92,15 +92,15 @@ def placed(feature: FeaturePlan, pieces: Sequence[tuple[pa.Array, Ints, Ints]], 
         return to_arrow(Values(none, np.zeros(0, np.bool_), offsets), feature.type, strings)
     kind = pieces[0][0].type
     if not pa.types.is_primitive(kind) or kind.bit_width != WORD * 8:
-        order = np.argsort(np.concatenate([target for _, _, target in pieces]))
-        return pa.concat_arrays([each.take(pa.array(source)) for each, source, _ in pieces]).take(pa.array(order))
+        order = np.argsort(np.concatenate([target for _, target in pieces]))
+        return pa.concat_arrays([each for each, _ in pieces]).take(pa.array(order))
     out = np.empty(rows, np.int64)
-    valid = np.ones(rows, np.bool_) if any(each.null_count for each, _, _ in pieces) else None
-    for each, source, target in pieces:
-        words = np.frombuffer(each.buffers()[1], np.int64, len(each), each.offset * WORD) if len(each) else out[:0]
-        scatter(words, source, target, out)
+    valid = np.ones(rows, np.bool_) if any(each.null_count for each, _ in pieces) else None
+    for each, target in pieces:
+        if len(each):
+            out[target] = np.frombuffer(each.buffers()[1], np.int64, len(each), each.offset * WORD)
         if valid is not None and each.null_count:
-            scatter_bits(np.frombuffer(each.buffers()[0], np.uint8), each.offset, source, target, valid)
+            scatter_bits(np.frombuffer(each.buffers()[0], np.uint8), each.offset, target, valid)
     bits = None if valid is None else pa.array(valid).buffers()[1]
     return pa.Array.from_buffers(kind, rows, [bits, pa.py_buffer(out)])
 

@@ -14,11 +14,11 @@ from unskew.pipelines.plan import SourcePlan, ViewPlan
 from unskew.pipelines.states import NEEDS_ORDER, StateField
 
 
-def without(events: pa.Table, dropped: Sequence[np.ndarray]) -> pa.Table:  # type: ignore[type-arg]
-    """Return the rows whose position is not among the dropped ones."""
-    if not dropped:
+def without(events: pa.Table, copies: pa.Table | None) -> pa.Table:
+    """Return the rows whose position is not among the copies'."""
+    if copies is None:
         return events
-    return events.filter(pa.array(~np.isin(numbers(events["__position"]), np.concatenate(dropped))))
+    return events.filter(pa.array(~np.isin(numbers(events["__position"]), numbers(copies["__position"]))))
 
 
 def sorted_events(source: SourcePlan, events: pa.Table) -> pa.Table:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.backfill.aliases import Aliases, as_declared, carried_type, carriers
 from unskew.backfill.frames import as_table, check_once, parquet_files, plain
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.encoding import FLOAT_NOISE
@@ -32,6 +33,8 @@ class Piece:
     ----------
     first
         Arrival position of its first row within the source.
+    aliases
+        Other names of the source's columns.
     """
 
     source: str
@@ -39,6 +42,7 @@ class Piece:
     table: pa.Table | None = None
     path: str = ""
     groups: tuple[int, ...] = ()
+    aliases: Aliases = field(default_factory=dict)
 
     def rows(self) -> int:
         """Return how many rows it has."""
@@ -48,12 +52,14 @@ class Piece:
         return sum(metadata.row_group(each).num_rows for each in self.groups)
 
     def read(self, columns: list[str]) -> pa.Table:
-        """Return the rows, only the columns asked for."""
+        """Return the rows, only the columns asked for, under their declared names."""
         if self.table is not None:
-            return self.table.select(columns)
+            return as_declared(self.table, columns, self.aliases)
         if not self.groups:
-            return read_arrow(self.path).select(columns)
-        return pq.ParquetFile(self.path).read_row_groups(list(self.groups), columns=columns)
+            return as_declared(read_arrow(self.path), columns, self.aliases)
+        file = pq.ParquetFile(self.path)
+        paths = [path for each in columns for path in carriers(file.schema_arrow, each, self.aliases)]
+        return as_declared(file.read_row_groups(list(self.groups), columns=paths), columns, self.aliases)
 
 
 def write_arrow(table: pa.Table, path: Path, rows: int | None = None) -> str:
@@ -99,7 +105,9 @@ def open_events(source: SourcePlan, events: object) -> list[Piece]:
     table = as_table(events)
     check_columns(source, table.schema, "the table of events")
     starts = range(0, max(table.num_rows, 1), ROWS_PER_BATCH)
-    return [Piece(source.name, start, table.slice(start, ROWS_PER_BATCH)) for start in starts]
+    return [
+        Piece(source.name, start, table.slice(start, ROWS_PER_BATCH), aliases=dict(source.aliases)) for start in starts
+    ]
 
 
 def with_positions(path: Path) -> list[tuple[Path, int]]:
@@ -127,7 +135,7 @@ def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
         groups.append(index)
         rows += file.metadata.row_group(index).num_rows
         if rows >= ROWS_PER_BATCH or index == file.num_row_groups - 1:
-            pieces.append(Piece(source.name, first, None, str(path), tuple(groups)))
+            pieces.append(Piece(source.name, first, None, str(path), tuple(groups), dict(source.aliases)))
             groups, first, rows = [], first + rows, 0
     return pieces
 
@@ -140,10 +148,14 @@ def reaching(source: SourcePlan, pieces: Sequence[Piece], since: int) -> list[Pi
             found.append(piece)
             continue
         metadata, first = pq.read_metadata(piece.path), piece.first
+        carried = carriers(metadata.schema.to_arrow_schema(), source.event_time, piece.aliases)
+        if len(carried) > 1:  # the statistics of one say nothing of the other
+            found.append(piece)
+            continue
         groups: list[int] = []
         for index in piece.groups:
             rows = metadata.row_group(index).num_rows
-            if ends_before(metadata, index, source.event_time, since):
+            if ends_before(metadata, index, carried[0], since):
                 if groups:
                     found.append(replace(piece, groups=tuple(groups)))
                 groups, piece = [], replace(piece, first=first + rows)  # noqa: PLW2901 - the rest of the piece
@@ -171,13 +183,16 @@ def ends_before(metadata: pq.FileMetaData, group: int, event_time: str, since: i
 
 def check_columns(source: SourcePlan, schema: pa.Schema, where: str) -> None:
     """Refuse a missing or repeated column and a physical type that never fits the declared one."""
-    check_once(schema, [each.name for each in source.columns], where)
+    aliases = dict(source.aliases)
+    paths = [each for column in source.columns for each in (column.name, *aliases.get(column.name, ()))]
+    check_once(schema, [each.split(".")[0] for each in paths], where)
     for column in source.columns:
-        if column.name not in schema.names:
-            message = f"column `{column.name}` is missing in {where}; {nearest(column.name, schema.names)}"
+        found = carried_type(schema, column.name, aliases, where)
+        if found is None:
+            also = "".join(f" and `{each}`" for each in aliases.get(column.name, ()))
+            message = f"column `{column.name}`{also} is missing in {where}; {nearest(column.name, schema.names)}"
             raise InputError(message)
-        if encoded(column, schema.field(column.name).type) is None:
-            found = schema.field(column.name).type
+        if encoded(column, found) is None:
             message = f"column `{column.name}` of {where} is `{found}`, which is never `{column.type}`; cast it"
             raise InputError(message)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from unskew.pipelines.errors import InputError
 
@@ -42,25 +41,6 @@ def parquet_files(path: Path) -> list[Path]:
         message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
         raise InputError(message)
     return found
-
-
-def read_frame(source: object, what: str) -> pa.Table:
-    """Return a path's rows, or a frame, as one table.
-
-    Raises
-    ------
-    InputError
-        If there is no such path, a file is no Parquet, or files of a folder have different columns.
-    """
-    if not isinstance(source, str | Path):
-        return as_table(source)
-    try:
-        return pa.concat_tables([pq.ParquetFile(each).read() for each in parquet_files(Path(source))])
-    except (pa.ArrowException, OSError) as error:
-        message = (
-            f"{what} `{source}` cannot be read: {str(error).splitlines()[0]}; give Parquet files of the same columns"
-        )
-        raise InputError(message) from error
 
 
 def check_once(schema: pa.Schema, names: Sequence[str], where: str) -> None:

@@ -239,15 +239,8 @@ def known_positions(known: Ints, lo: Ints, hi: Ints, asof: Ints) -> tuple[Ints, 
 
 
 @njit(cache=True, nogil=True)
-def scatter(values: Ints, source: Ints, target: Ints, out: Ints) -> None:
-    """Put ``values[source]`` at `target` of `out`."""
-    for index in range(len(source)):
-        out[target[index]] = values[source[index]]
-
-
-@njit(cache=True, nogil=True)
-def scatter_bits(bits: NDArray[np.uint8], offset: int, source: Ints, target: Ints, out: Bools) -> None:
-    """Put Arrow's validity bits of `source`, the first of them at `offset`, at `target` of `out`."""
-    for index in range(len(source)):
-        at = source[index] + offset
+def scatter_bits(bits: NDArray[np.uint8], offset: int, target: Ints, out: Bools) -> None:
+    """Put Arrow's validity bits, the first of them at `offset`, at `target` of `out`."""
+    for index in range(len(target)):
+        at = index + offset
         out[target[index]] = (bits[at >> 3] >> (at & 7)) & 1

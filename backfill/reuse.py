@@ -17,6 +17,7 @@ from unskew.pipelines.errors import InputError
 from unskew.pipelines.manifest import MANIFEST
 from unskew.pipelines.plan import SetPlan
 
+ROWS_AT_ONCE = 1 << 18
 FOOTER = 8  # bytes: the length of a Parquet file's footer and its magic
 
 
@@ -59,9 +60,9 @@ class Digest:
 def table_digest(table: pa.Table) -> str:
     """Return the digest of a table's content, however it is cut into chunks."""
     sink = Digest()
-    whole = table.combine_chunks()
-    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), whole.schema) as writer:
-        writer.write_table(whole)
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), table.schema) as writer:
+        for start in range(0, table.num_rows, ROWS_AT_ONCE):
+            writer.write_table(table.slice(start, ROWS_AT_ONCE).combine_chunks())
     return sink.hash.hexdigest()
 
 

@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from unskew.pipelines.errors import EngineError, InputError, UnskewError, nearest
 
 EVERY_CORE = ("--direct_running_mode=multi_threading", "--direct_num_workers=0")
-ROWS_PER_BUCKET = 1 << 18  # of events and spine together; a bucket is what one worker holds at a time
+ROWS_PER_BUCKET = 1 << 19  # of events and spine together; a bucket is what one worker holds at a time
 IN_MEMORY = "--direct_running_mode=in_memory"
 SHARED_ROWS = 50_000_000  # of events and spine: with more, names of shuffled files fill Beam's channels between workers
 JOB_SERVERS = ("PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner", "PrismRunner")

@@ -7,28 +7,22 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-import duckdb
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from unskew.backfill.events import Piece, encoded, open_events, reaching, staged, write_arrow
-from unskew.backfill.frames import check_once, plain, read_frame
+from unskew.backfill.events import Piece, open_events, reaching, staged, write_arrow
 from unskew.backfill.reuse import Reused, events_digest, reused, table_digest
 from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
-from unskew.pipelines.backends.beam import ROWS_PER_BLOCK, expand, write_block
+from unskew.backfill.spine import block_sizes, earliest, spine_slices, stage_spine
+from unskew.pipelines.backends.beam import expand, write_block
+from unskew.pipelines.backends.beam_judge import SHUFFLED
 from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
-from unskew.pipelines.backends.sql import DUCKDB
-from unskew.pipelines.errors import EngineError, InputError, nearest, same_but_for_case
+from unskew.pipelines.errors import EngineError, InputError, nearest
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.manifest import write_manifest
-from unskew.pipelines.plan import ColumnPlan, SetPlan
+from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.pipelines.timegrid import parse_duration
-from unskew.pipelines.types import INT64_MAX, INT64_MIN, Timestamp
-
-ROWS_PER_SLICE = 1 << 19
 
 
 @overload
@@ -128,15 +122,16 @@ def backfill(
     """
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
     target = None if output is None else new_output(output)
-    table = read_spine(plan, spine, t)
     how = [as_of, lag or "", [list(vars(each).values()) for each in flips], sequence]
-    inputs = {} if target is None and reuse is None else digests_of(plan, events, table, t) | {"how": how}
-    blocks = [min(ROWS_PER_BLOCK, table.num_rows - first) for first in range(0, max(table.num_rows, 1), ROWS_PER_BLOCK)]
-    old = Reused() if reuse is None else reused(plan, reuse, inputs, blocks)
-    needed = {view.source for view in plan.reads for each in view.features if each.name not in old.columns}
-    pieces, unread = pieces_within_reach(plan, events, table[t], needed)
-    read = sum(each.rows() for each in pieces)
     with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
+        staged_spine = scratch / "spine.arrow"
+        table = stage_spine(plan, spine, t, staged_spine)
+        inputs = {} if target is None and reuse is None else digests_of(plan, events, table, t) | {"how": how}
+        blocks = block_sizes(table.num_rows)
+        old = Reused() if reuse is None else reused(plan, reuse, inputs, blocks)
+        needed = {view.source for view in plan.reads for each in view.features if each.name not in old.columns}
+        pieces, unread = pieces_within_reach(plan, events, table[t], needed)
+        read = sum(each.rows() for each in pieces)
         folder = scratch / "training-set"
         folder.mkdir()
         job = Job(
@@ -148,7 +143,7 @@ def backfill(
             sequence,
             shuffle=shuffle,
             partitions=buckets(read + table.num_rows),
-            spine=write_arrow(table, scratch / "spine.arrow", ROWS_PER_BLOCK),
+            spine=str(staged_spine),
             format="arrow" if target is None else "parquet",
             reuse=old.folder,
             kept=old.columns,
@@ -165,7 +160,7 @@ def backfill(
                 write_block(job, block, {})
         account = {name: account.get(name, old.account.get(name, {})) for name in (each.name for each in plan.sources)}
         if target is None:
-            return joined([str(each) for each in sorted(folder.glob("part-*.arrow"))])
+            return joined([(str(each), 0, each.stat().st_size) for each in sorted(folder.glob("part-*.arrow"))])
         manifest = manifest_of(plan, table.num_rows, account) | {
             "unread": unread,
             "inputs": inputs,
@@ -205,16 +200,6 @@ def pieces_within_reach(
     return pieces, unread
 
 
-def earliest(instants: pa.ChunkedArray) -> int | None:
-    """Return the smallest instant in ms, floored; None where there is none, or the type tells no unit."""
-    kind = instants.type
-    if not len(instants) or not (pa.types.is_timestamp(kind) or pa.types.is_integer(kind)):
-        return None
-    raw = int(pc.min(instants.cast(pa.int64())).as_py())
-    unit = kind.unit if pa.types.is_timestamp(kind) else "ms"
-    return raw * 1_000 if unit == "s" else raw // {"ms": 1, "us": 1_000, "ns": 1_000_000}[unit]
-
-
 def new_output(output: str | Path) -> Path:
     """Return the path of an output that does not exist yet, its parent made."""
     target = Path(output)
@@ -252,82 +237,19 @@ def events_of(plan: SetPlan, events: Any, source: str) -> Any:
     return events
 
 
-def read_spine(plan: SetPlan, spine: Any, t: str) -> pa.Table:
-    """Read the spine and refuse one without the columns that the set needs."""
-    table = read_frame(spine, "spine")
-    wanted = [each.name for each in spine_columns(plan, t)]
-    check_once(table.schema, wanted, "the spine")
-    alike = same_but_for_case(wanted)
-    if alike is not None:
-        message = f"columns `{alike[0]}` and `{alike[1]}` of the spine differ in case only; name the instant otherwise"
-        raise InputError(message)
-    for each in spine_columns(plan, t):
-        if each.name not in table.column_names:
-            message = f"column `{each.name}` is missing in the spine; {nearest(each.name, table.column_names)}"
-            raise InputError(message)
-        found = table.schema.field(each.name).type
-        if encoded(each, found) is None:
-            message = f"column `{each.name}` of the spine is `{found}`, which is never `{each.type}`; cast it"
-            raise InputError(message)
-    made = {*plan.features(), *(each.name for each in plan.derived)}
-    taken = [each for each in table.column_names if each in made]
-    if taken:
-        message = f"column `{taken[0]}` of the spine has the name of a feature; rename it"
-        raise InputError(message)
-    if table[t].null_count:
-        message = f"column `{t}` of the spine has {table[t].null_count} null(s); every row needs an instant"
-        raise InputError(message)
-    return table
-
-
-def spine_columns(plan: SetPlan, t: str) -> list[ColumnPlan]:
-    """Return the instant, all keys and the request's columns, each once."""
-    found = {each.name: each for each in [ColumnPlan(t, Timestamp), *plan.spine_keys().values(), *plan.request]}
-    return list(found.values())
-
-
-def encode_spine(plan: SetPlan, table: pa.Table, t: str) -> pa.Table:
-    """Return the spine's columns encoded; a key or request value that its type refuses is an error."""
-    checks, columns = [], []
-    for each in spine_columns(plan, t):
-        value, wrong = encoded(each, table.schema.field(each.name).type) or ("NULL", "TRUE")
-        name = DUCKDB.identifier(each.name)
-        if each.type.kind not in ("string", "bool"):
-            lo = INT64_MIN if each.type.lo is None else each.type.lo
-            hi = INT64_MAX if each.type.hi is None else each.type.hi
-            wrong = f"{wrong} OR {value} NOT BETWEEN {lo} AND {hi}"
-            value = f"CAST({value} AS BIGINT)"
-        checks.append((each, f"SELECT count(*) FROM spine WHERE coalesce({wrong}, FALSE)"))
-        columns.append(f"{value} AS {name}")
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("spine", plain(table.select([each.name for each in spine_columns(plan, t)])))
-        for each, check in checks:
-            ((refused,),) = connection.sql(check).fetchall()
-            if refused:
-                message = f"column `{each.name}` of the spine has {refused} value(s) that `{each.type}` does not take"
-                raise InputError(message)
-        return connection.sql(f"SELECT {', '.join(columns)} FROM spine").to_arrow_table()
-
-
-def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> list[pa.Table]:
-    """Return keys, instants, what is known and row numbers, in slices for the workers."""
-    if asof not in table.column_names:
-        message = f"column `{asof}` is missing in the spine; it is the last position that each row may know"
-        raise InputError(message)
-    coded = encode_spine(plan, table, t)
-    keys = list(plan.spine_keys())
-    rows = pa.array(np.arange(table.num_rows, dtype=np.int64))
-    known = coded[t] if asof == t else table[asof].cast(pa.int64())
-    narrow = pa.table([*(coded[each] for each in keys), coded[t], known, rows], [*keys, "__t", "__asof", "__row"])
-    return [narrow.slice(start, ROWS_PER_SLICE) for start in range(0, max(table.num_rows, 1), ROWS_PER_SLICE)]
-
-
 def checked_account(folder: Path, read: int) -> dict[str, dict[str, int]]:
     """Return the fates by source; together they must be all rows that were read."""
     path = folder / "account.json"
     account: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
+    lost = {what: rows for what, rows in account.pop(SHUFFLED, {}).items() if rows}
+    if lost:
+        what, rows = next(iter(lost.items()))
+        message = (
+            f"{abs(rows)} of the {what} were {'lost' if rows > 0 else 'repeated'} between Beam's workers; "
+            "run again with --direct_running_mode=in_memory, and please report this"
+        )
+        raise EngineError(message)
     found = sum(sum(each.values()) for each in account.values())
     if found != read:
         message = f"the account has {found} fates for {read} rows read; please report this"

@@ -25,13 +25,12 @@ QUICK = 1_000_000  # rows; fewer are measured as they are
 ROWS_PER_GROUP = 1 << 19
 WINDOWS = {"1h": DAY // 24, "1d": DAY, "7d": 7 * DAY, "30d": 30 * DAY}
 OURS = """
-import sys, time, duckdb
+import sys, time
 from unskew.backfill.training import backfill
 sys.path.insert(0, sys.argv[3])
 from bench_windows import feature_set
 began = time.perf_counter()
-spine = duckdb.sql("SELECT id, card, merchant, ts AS t FROM read_parquet(?)", params=[sys.argv[1]])
-backfill(feature_set(), sys.argv[1], spine.to_arrow_table(), output=sys.argv[2])
+backfill(feature_set(), sys.argv[1], sys.argv[1], t="ts", output=sys.argv[2])
 print(time.perf_counter() - began)
 """
 POLARS = """

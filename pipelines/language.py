@@ -87,6 +87,10 @@ class EventSource:
         For a label that sits as a column on the event: how long after it is known.
     label_delay
         For a source of labels: how long after the event they are known.
+    aliases
+        Other names under which files and streams carry a column, tried in order after its own name where that is
+        missing or null; ``"payload.amount"`` reads a struct's field, or a key of a JSON object. So one source
+        reads logs of several schemas: batch and stream, or several producers.
     topic, archive
         Where the events are; no part of the fingerprint.
     """
@@ -102,6 +106,7 @@ class EventSource:
     projections: Mapping[str, Expr] = field(default_factory=dict)
     known_after: Mapping[str, str] = field(default_factory=dict)
     label_delay: str | None = None
+    aliases: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     topic: str = ""
     archive: str = ""
 
@@ -125,13 +130,26 @@ class EventSource:
                 message = f"projection `{each}` of `{self.name}` has the name of a column; rename it"
                 raise DefinitionError(message)
         self.check_delays()
+        self.check_aliases()
 
     def roles(self) -> list[tuple[str, str]]:
         """Return the columns with a role, for the check of their names."""
         optional = [("arrival", self.arrival)] if self.arrival else []
         ids = [("event_id", each) for each in names(self.event_id)]
         known = [("known_after", each) for each in self.known_after]
-        return [("event_time", self.event_time), *optional, *ids, *known]
+        return [("event_time", self.event_time), *optional, *ids, *known, *(("alias", each) for each in self.aliases)]
+
+    def check_aliases(self) -> None:
+        """Refuse an alias that is no dotted name, or that could be read for two columns."""
+        owner = dict.fromkeys(self.schema, "a column")
+        for column, given in self.aliases.items():
+            for each in names(given):
+                for part in str(each).split("."):
+                    check_name("alias", part)
+                if each in owner:
+                    message = f"alias `{each}` of column `{column}` of `{self.name}` is {owner[each]} already; drop one"
+                    raise DefinitionError(message)
+                owner[each] = f"an alias of `{column}`"
 
     def check_delays(self) -> None:
         """Refuse an allowed lateness that would call ordinary labels late."""

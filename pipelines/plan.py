@@ -56,6 +56,7 @@ class SourcePlan:
     deduplicate: bool
     topic: str = ""
     archive: str = ""
+    aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def batch_end(self, cut: int) -> int:
         """Return where an upload's closed tiles end, ms: nothing that the stream applies after `cut` belongs before it."""
@@ -67,7 +68,8 @@ class SourcePlan:
 
     def to_json(self) -> dict[str, object]:
         """Return the semantics: not where the events are."""
-        return {
+        aliases = {"aliases": {name: list(others) for name, others in self.aliases}} if self.aliases else {}
+        return aliases | {
             "name": self.name,
             "columns": [each.to_json() for each in self.columns],
             "event_time": self.event_time,

@@ -159,6 +159,7 @@ def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -
         source.name, tuple(columns), source.event_time, names(source.event_id), source.arrival,
         parse_duration(source.allowed_lateness), parse_duration(source.max_future_skew),
         source.deduplicate and bool(names(source.event_id)), source.topic, source.archive,
+        tuple((name, names(each)) for name, each in source.aliases.items()),
     )  # fmt: skip
 
 

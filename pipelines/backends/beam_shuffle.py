@@ -1,43 +1,39 @@
-"""What Beam shuffles: Arrow tables, small ones as bytes, large ones as files of which only the name travels.
+"""What Beam shuffles: names of Arrow tables in files; the rows never travel through a runner's channels.
 
-A runner may keep a shuffle in memory (the DirectRunner does, several times over); files keep that small.
+A runner may keep a shuffle in memory (the DirectRunner does, several times over), and Beam 2.61's lost some of 2 GiB of
+values between two workers.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
 
-# Bytes from which on a table goes to a file. Values travel through the DirectRunner's channels, which are slow, and
-# lost some of 2 GiB in parts of 160 KiB between two workers (Beam 2.61); names are few.
-SPILL = 1 << 12
-Part = bytes | str
+Part = tuple[str, int, int]  # file, offset, bytes
+Key = TypeVar("Key")
 
 
-def hand_over(table: pa.Table, folder: str) -> Part:
-    """Return a table as an Arrow stream, or the name of a file in `folder` that holds it."""
-    if table.nbytes < SPILL:
-        sink = pa.BufferOutputStream()
-        write(table, sink)
-        return bytes(sink.getvalue())
-    path = f"{folder}/shuffle-{uuid.uuid4().hex}.arrow"
-    write_file(table, path)
-    return path
-
-
-def write_file(table: pa.Table, path: str) -> None:
-    """Write an Arrow stream to a file of any of Beam's filesystems."""
+def hand_over(tables: Iterable[tuple[Key, pa.Table]], folder: str) -> Iterator[tuple[Key, Part, int]]:
+    """Write tables to one file of any of Beam's filesystems; yield each one's key, part, and number of rows."""
+    path, offset = f"{folder}/shuffle-{uuid.uuid4().hex}.arrow", 0
     with beam.io.filesystems.FileSystems.create(path, "application/octet-stream", "uncompressed") as file:
-        write(table, file)
+        for key, table in tables:
+            stream = as_stream(table)
+            file.write(stream)
+            yield key, (path, offset, stream.size), table.num_rows
+            offset += stream.size
 
 
-def write(table: pa.Table, sink: object) -> None:
-    """Write an Arrow stream."""
+def as_stream(table: pa.Table) -> pa.Buffer:
+    """Return a table as an Arrow stream."""
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
+    return sink.getvalue()
 
 
 def take_over(parts: Iterable[Part]) -> pa.Table | None:
@@ -53,10 +49,11 @@ def joined(parts: Sequence[Part]) -> pa.Table:
 
 def read(part: Part) -> pa.Table:
     """Read one part; a local file is mapped."""
-    if isinstance(part, bytes):
-        return pa.ipc.open_stream(part).read_all()
-    if "://" not in part:
-        with pa.memory_map(part) as file:
+    path, offset, size = part
+    if "://" not in path:
+        with pa.memory_map(path) as file:
+            file.seek(offset)
             return pa.ipc.open_stream(file).read_all()
-    with beam.io.filesystems.FileSystems.open(part, "application/octet-stream", "uncompressed") as file:
-        return pa.ipc.open_stream(file).read_all()
+    with beam.io.filesystems.FileSystems.open(path, "application/octet-stream", "uncompressed") as file:
+        file.seek(offset)
+        return pa.ipc.open_stream(file.read(size)).read_all()

@@ -11,6 +11,7 @@ from unskew.pipelines.backends.sql import DUCKDB, render
 from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan, ViewPlan
 
 NEVER = 2**63 - 1
+ROWS_PER_BLOCK = 1 << 18  # of the spine, and so of each part of a training set
 AsOf = Literal["event_time", "arrival", "position"]
 
 
@@ -155,14 +156,24 @@ def present(keys: Sequence[ColumnPlan]) -> str:
     return " AND ".join(f"{DUCKDB.identifier(each.name)} IS NOT NULL" for each in keys)
 
 
-def identity_sql(plan: SetPlan, source: SourcePlan, partitions: int) -> str:
-    """Return each sound row's identity and what decides between its copies."""
+def identity_sql(job: Job, source: SourcePlan) -> str:
+    """Return each sound row's identity, what decides between its copies, and each group's bucket (null: in none)."""
     names = [DUCKDB.identifier(each) for each in (*source.event_id, source.event_time)]
-    columns = ", ".join(f"{name} AS __id{index}" for index, name in enumerate(names))
+    columns = [f"{name} AS __id{index}" for index, name in enumerate(names)]
+    groups = [each for each in job.groups if each.source == source]
+    columns += [
+        f"CAST(CASE WHEN {each.present()} THEN {bucket_sql(each.key_columns(), job)} END AS USMALLINT) AS __g{index}"
+        for index, each in enumerate(groups)
+    ]
     return (
-        f"SELECT {columns}, __arrival, __position, __late, {taken_sql(plan, source)} AS __taken, "
-        f"hash({', '.join(names)}) % {partitions} AS __part FROM judged WHERE __reason IS NULL"
+        f"SELECT {', '.join(columns)}, __arrival, __position, __late, {taken_sql(job.plan, source)} AS __taken, "
+        f"{bucket_sql(names, job)} AS __part FROM judged WHERE __reason IS NULL"
     )
+
+
+def bucket_sql(keys: Sequence[str], job: Job) -> str:
+    """Return the bucket of some columns, of which the first is not null."""
+    return f"hash({', '.join(keys)}) % {job.partitions}"
 
 
 def projection_sql(job: Job, group: Group) -> str:
@@ -175,6 +186,6 @@ def projection_sql(job: Job, group: Group) -> str:
     ts = DUCKDB.identifier(group.source.event_time)
     return (
         f"SELECT {', '.join([*columns, '__ts', '__position', *ids, *known, *lifts])}, "
-        f"hash({', '.join(keys)}) % {job.partitions} AS __part "
+        f"{bucket_sql(keys, job)} AS __part "
         f"FROM (SELECT *, {ts} AS __ts FROM judged) WHERE __reason IS NULL AND {group.present()}"
     )

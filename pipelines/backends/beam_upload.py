@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -14,23 +14,28 @@ from unskew.backfill.bucket_rows import bucket_events, sorted_events, without
 from unskew.backfill.events import Piece
 from unskew.backfill.order import entity_codes
 from unskew.backfill.tiles import closed_records
-from unskew.pipelines.backends.beam import accounted, judged_pieces
-from unskew.pipelines.backends.beam_shuffle import Part, take_over
-from unskew.pipelines.backends.beam_sql import Job
+from unskew.pipelines.backends.beam import accounted
+from unskew.pipelines.backends.beam_judge import OfJob, counted, judged_pieces
+from unskew.pipelines.backends.beam_shuffle import Part
+from unskew.pipelines.backends.beam_sql import Group, Job
 
 
-def closed_bucket(
-    element: tuple[tuple[str, int], Iterable[Part]], found: Sequence[tuple[str, bytes, Any]], job: Job
-) -> None:
-    """Pack the records of one (group, bucket) and write them to a file in each view's folder."""
-    (name, part), rows = element
-    group = job.group(name)
+class CloseBucket(OfJob):
+    """Events of one (group, bucket) -> records in a file of each view's folder."""
+
+    def process(self, element: tuple[tuple[str, int], dict[str, Iterable[Part]]]) -> Iterator[Any]:
+        """Write one bucket."""
+        (name, part), inputs = element
+        events, arrived = counted(f"events of {name}", inputs["events"])
+        copies, copies_arrived = counted(f"copies of {name}", inputs["copies"])
+        yield from (arrived, copies_arrived)
+        if events is not None:
+            close_bucket(self.job, self.job.group(name), part, without(events, copies))
+
+
+def close_bucket(job: Job, group: Group, part: int, events: pa.Table) -> None:
+    """Pack the records of one bucket and write them to a file in each view's folder."""
     source = group.source
-    dropped = [np.frombuffer(each, np.int64) for owner, each, _ in found if owner == source.name]
-    table = take_over(rows)
-    if table is None:
-        return
-    events = without(table, dropped)
     names = [f"__k{index}" for index in range(len(group.keys))]
     keys = [events[each] for each in names]
     entity, _ = entity_codes(keys, [each.slice(0, 0) for each in keys])
@@ -48,10 +53,10 @@ def closed_bucket(
 
 def expand_upload(pipeline: Any, job: Job, pieces: Sequence[Piece]) -> None:
     """Build the pipeline: records to Parquet files by view, the account to ``account.json``, all in `job.output`."""
-    judged, dropped = judged_pieces(pipeline, job, pieces)
-    (
-        judged.rows
-        | "by entity" >> beam.GroupByKey()
-        | "close" >> beam.Map(closed_bucket, beam.pvalue.AsList(dropped), job)
+    judged, copies = judged_pieces(pipeline, job, pieces)
+    closed = (
+        {"events": judged.rows, "copies": copies.rows}
+        | "by entity" >> beam.CoGroupByKey()
+        | "close" >> beam.ParDo(CloseBucket(job)).with_outputs("account", main="nothing")
     )
-    accounted(judged, dropped, job)
+    accounted([judged, copies, closed], job)

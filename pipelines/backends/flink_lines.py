@@ -28,6 +28,8 @@ The reasons in their order: ``malformed``, ``null_event_time``, ``wrong_type``, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from unskew.pipelines.backends.flink_identity import identity_sql
 from unskew.pipelines.backends.flink_pieces import barrier, listed, long, quoted, text, uri, with_options
 from unskew.pipelines.errors import DefinitionError
@@ -102,17 +104,38 @@ def parsed(source: SourcePlan) -> str:
     """Take each column out as JSON text with its type and every digit; strings unescaped as well."""
     one = "COALESCE(JSON_VALUE(w, 'lax $[1]') || '\"]' = RIGHT(w, 34), FALSE)"
     items = ["_raw", f"CASE WHEN _plain IS NULL THEN _brace AND _utf8 AND {one} ELSE TRUE END AS _object"]
-    for name in (*(each.name for each in source.columns), "_seq"):
-        key = text(f'"{name}"')
-        query = inside(f"JSON_QUERY(w, 'lax $[0].{name}' WITH UNCONDITIONAL ARRAY WRAPPER)")
-        token = f"CASE WHEN _plain IS NULL THEN {query} ELSE _plain[{key}] END"
-        items.append(f"{kept_apart(source, name, token)} AS {quoted('_t_' + name)}")
+    keys = {each.name: [each.name] for each in source.columns} | {"_seq": ["_seq"]}
+    for name, others in source.aliases:
+        keys[name] += others
+    for name, paths in keys.items():
+        items.append(f"{kept_apart(source, name, first_given(paths, token))} AS {quoted('_t_' + name)}")
     for each in source.columns:
         if each.type.kind == "string":
-            plain = inside(f"_plain[{text(chr(34) + each.name + chr(34))}]")
-            value = f"CASE WHEN _plain IS NULL THEN JSON_VALUE(w, 'lax $[0].{each.name}') ELSE {plain} END"
-            items.append(f"{value} AS {quoted('_s_' + each.name)}")
+            items.append(f"{first_given(keys[each.name], unescaped)} AS {quoted('_s_' + each.name)}")
     return f"SELECT\n  {listed(items)}\nFROM wrapped"
+
+
+def token(path: str) -> str:
+    """Return the JSON text at a path: of a plain line it is a key."""
+    query = inside(f"JSON_QUERY(w, 'lax $[0].{path}' WITH UNCONDITIONAL ARRAY WRAPPER)")
+    return f"CASE WHEN _plain IS NULL THEN {query} ELSE {plain_value(path)} END"
+
+
+def unescaped(path: str) -> str:
+    """Return the string at a path."""
+    return f"CASE WHEN _plain IS NULL THEN JSON_VALUE(w, 'lax $[0].{path}') ELSE {inside(plain_value(path))} END"
+
+
+def plain_value(path: str) -> str:
+    """Return the text of a key of a plain line, which has no objects inside."""
+    return "CAST(NULL AS STRING)" if "." in path else f"_plain[{text(chr(34) + path + chr(34))}]"
+
+
+def first_given(paths: Sequence[str], read: Callable[[str], str]) -> str:
+    """Return what `read` makes of the first path that is there and no null; the last is not asked."""
+    *earlier, last = paths
+    cases = "".join(f"WHEN COALESCE({token(each)}, 'null') <> 'null' THEN {read(each)} " for each in earlier)
+    return f"CASE {cases}ELSE {read(last)} END" if earlier else read(last)
 
 
 def inside(expression: str) -> str:

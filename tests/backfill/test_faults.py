@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -16,6 +18,8 @@ import pytest
 from unskew.backfill.run import beam_options, running
 from unskew.backfill.training import backfill
 from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, Timestamp, col, count
+from unskew.pipelines.backends import beam, beam_judge
+from unskew.pipelines.backends.beam_shuffle import Part
 from unskew.pipelines.errors import EngineError, InputError
 
 PROGRAM = """
@@ -138,3 +142,23 @@ def test_a_file_that_breaks_off_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert "beam failed" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("times", [0, 2])
+@pytest.mark.parametrize("what", ["events", "copies", "spine rows", "identities"])
+def test_parts_that_a_runner_loses_or_repeats_are_noticed(
+    what: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = beam_judge.counted
+
+    def lossy(channel: str, parts: Iterable[Part]) -> tuple[pa.Table | None, Any]:
+        found = list(parts)
+        hit = channel.startswith(what)
+        return real(channel, found[: len(found) - 1] + found[-1:] * (times if hit else 1))
+
+    for module in (beam, beam_judge):
+        monkeypatch.setattr(module, "counted", lossy)
+    events = EVENTS().slice(0, 5_000)
+    copied = pa.concat_tables([events, events.slice(0, 100)])
+    with pytest.raises(EngineError, match=f"({what} of .* (lost|repeated)|rows for [0-9]+ of the spine)"):
+        backfill(SET, copied, SPINE().slice(0, 2_000), options=["--direct_running_mode=in_memory"])

@@ -243,16 +243,15 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
         backfill(SET, path, SPINE)
 
 
-def test_large_buffers_go_to_the_temp_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_shuffled_goes_to_the_temp_location(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
 
-    def write_file(table: pa.Table, path: str) -> None:
-        written.append(path)
-        sound(table, path)
+    def hand_over(tables: Any, folder: str) -> Any:
+        written.append(folder)
+        return sound(tables, folder)
 
-    sound = beam_shuffle.write_file
-    monkeypatch.setattr(beam_shuffle, "write_file", write_file)
-    monkeypatch.setattr(beam_shuffle, "SPILL", 0)
+    sound = beam_shuffle.hand_over
+    monkeypatch.setattr(beam, "hand_over", hand_over)
     found = backfill(SET, EVENTS, SPINE, options=[f"--temp_location={tmp_path / 'spills'}"])
     assert found.equals(backfill(SET, EVENTS, SPINE))
     assert [each for each in written if each.startswith(str(tmp_path / "spills"))]

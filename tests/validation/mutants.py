@@ -12,7 +12,7 @@ from unskew.backfill import bucket_rows, order, window_states
 from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
 from unskew.online.store import SqliteStore
-from unskew.pipelines.backends import beam, beam_sql, flink_lines, flink_ordered, flink_streams, sql
+from unskew.pipelines.backends import beam_judge, beam_sql, flink_lines, flink_ordered, flink_streams, sql
 from unskew.pipelines.backends.sql import DUCKDB, FLINK, Dialect
 from unskew.pipelines.nodes import Node
 from unskew.pipelines.plan import SourcePlan, ViewPlan
@@ -152,18 +152,18 @@ def stream_mutants(half: int) -> dict[str, Mutant]:
 
 
 def late_dropped(patch: MonkeyPatch) -> None:
-    sound = beam.drop_later
+    sound = beam_judge.drop_later
 
     def drop_later(connection: Any, *others: Any) -> dict[str, int]:
         found = sound(connection, *others)
         ((late,),) = connection.execute("DELETE FROM judged WHERE __late").fetchall()
         return {"later": found.get("later", 0) + int(late)}
 
-    patch.setattr(beam, "drop_later", drop_later)
+    patch.setattr(beam_judge, "drop_later", drop_later)
 
 
 def copies_uploaded(patch: MonkeyPatch) -> None:
-    patch.setattr(beam, "losers", lambda _: [])
+    patch.setattr(beam_judge, "losers", lambda _: None)
 
 
 def ids_ignored(patch: MonkeyPatch) -> None:

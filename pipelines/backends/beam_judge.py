@@ -1,0 +1,153 @@
+"""The first half of the Beam pipelines: judge events, part them by entity, find copies; every row handed over is counted."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from unskew.backfill.events import Piece, judge
+from unskew.backfill.order import repeated
+from unskew.pipelines.backends.beam_shuffle import Part, hand_over, take_over
+from unskew.pipelines.backends.beam_sql import Job, identity_sql, projection_sql, taken_sql
+from unskew.pipelines.backends.sql import DUCKDB
+from unskew.pipelines.plan import SetPlan, SourcePlan
+
+SHUFFLED = ""  # beside the sources in an account: rows handed over less rows taken over
+
+
+class OfJob(beam.DoFn):  # type: ignore[misc]
+    """A step that knows the job: Beam pickles each step several times, and a plan has many parts."""
+
+    def __init__(self, job: Job) -> None:
+        """Keep the job, pickled."""
+        self.pickled = pickle.dumps(job)
+
+    def setup(self) -> None:
+        """Read the job, once a worker."""
+        self.job: Job = pickle.loads(self.pickled)  # noqa: S301 - our own
+
+
+def parted(connection: duckdb.DuckDBPyConnection, query: str, job: Job) -> Iterator[tuple[int, Part, int]]:
+    """Run a query whose column ``__part`` names the bucket; yield each bucket, its rows handed over, their number."""
+    return hand_over(split(connection.sql(query).to_arrow_table(), job.partitions), job.shuffle)
+
+
+def split(table: pa.Table, partitions: int) -> Iterator[tuple[int, pa.Table]]:
+    """Yield the rows of each bucket that ``__part`` names."""
+    table = table.combine_chunks()
+    parts = table["__part"].to_numpy().astype(np.uint16)
+    order = np.argsort(parts, kind="stable")
+    rows = table.drop_columns(["__part"]).take(pa.array(order))
+    bounds = np.searchsorted(parts[order], np.arange(partitions + 1))
+    for part in range(partitions):
+        length = int(bounds[part + 1] - bounds[part])
+        if length:
+            yield part, rows.slice(int(bounds[part]), length)
+
+
+def tally(what: str, rows: int) -> Any:
+    """Return an entry of the account: rows handed over, or with a minus taken over."""
+    return beam.pvalue.TaggedOutput("account", (SHUFFLED, {what: rows}))
+
+
+def counted(what: str, parts: Iterable[Part]) -> tuple[pa.Table | None, Any]:
+    """Return what arrived as one table, and its entry in the account."""
+    table = take_over(parts)
+    return table, tally(what, 0 if table is None else -table.num_rows)
+
+
+class JudgeEvents(OfJob):
+    """Piece -> projected rows by (group, bucket); identities by bucket; an account of the piece."""
+
+    def process(self, piece: Piece) -> Iterator[Any]:
+        """Judge one piece and hand out its rows."""
+        source = self.job.plan.source(piece.source)
+        groups = [each for each in self.job.groups if each.source == source]
+        sequence = [self.job.sequence] if self.job.sequence else []
+        table = piece.read([*(each.name for each in source.columns), *sequence])
+        with judge(source, table, piece.first, self.job.sequence) as connection:
+            later = drop_later(connection, source, *self.job.ends[source.name]) if self.job.ends else {}
+            yield beam.pvalue.TaggedOutput(
+                "account", (source.name, account_of(connection, self.job.plan, source) | later)
+            )
+            if source.deduplicate:
+                for bucket, part, rows in parted(connection, identity_sql(self.job, source), self.job):
+                    yield beam.pvalue.TaggedOutput("identity", ((source.name, bucket), part))
+                    yield tally(f"identities of {source.name}", rows)
+            for group in groups:
+                for bucket, part, rows in parted(connection, projection_sql(self.job, group), self.job):
+                    yield (group.name, bucket), part
+                    yield tally(f"events of {group.name}", rows)
+
+
+def drop_later(connection: duckdb.DuckDBPyConnection, source: SourcePlan, cut: int, batch_end: int) -> dict[str, int]:
+    """Drop the rows that an upload leaves to the stream or to the next upload, and count them."""
+    later = f"__reason IS NULL AND (__arrival >= {cut} OR {DUCKDB.identifier(source.event_time)} >= {batch_end})"
+    ((dropped,),) = connection.execute(f"DELETE FROM judged WHERE {later}").fetchall()
+    return {"later": int(dropped)} if dropped else {}
+
+
+def account_of(connection: duckdb.DuckDBPyConnection, plan: SetPlan, source: SourcePlan) -> dict[str, int]:
+    """Count a piece's rows by fate; duplicates still stand under applied and filtered."""
+    fate = f"CASE WHEN __late THEN 'late' WHEN {taken_sql(plan, source)} THEN 'applied' ELSE 'filtered' END"
+    query = f"SELECT coalesce('quarantined_' || __reason, {fate}), count(*) FROM judged GROUP BY 1"
+    return dict(connection.sql(query).fetchall())
+
+
+class FindCopies(OfJob):
+    """Identities of one bucket -> positions of all copies but the first, for each (group, bucket) that has them."""
+
+    def process(self, element: tuple[tuple[str, int], Iterable[Part]]) -> Iterator[Any]:
+        """Tell the copies of one bucket of identities, and how the account changes."""
+        (source, _), parts = element
+        identities, arrived = counted(f"identities of {source}", parts)
+        yield arrived
+        found = None if identities is None else losers(identities)
+        if found is None:
+            return
+        late, taken = found["__late"].to_numpy(), found["__taken"].to_numpy()
+        change = {"applied": -int((~late & taken).sum()), "filtered": -int((~late & ~taken).sum())}
+        yield beam.pvalue.TaggedOutput("account", (source, change | {"duplicate": -sum(change.values())}))
+        groups = [each for each in self.job.groups if each.source.name == source]
+        with duckdb.connect() as connection:
+            connection.register("copies", found)
+            for index, group in enumerate(groups):
+                query = f"SELECT __position, __g{index} AS __part FROM copies WHERE __g{index} IS NOT NULL"
+                for bucket, part, rows in parted(connection, query, self.job):
+                    yield (group.name, bucket), part
+                    yield tally(f"copies of {group.name}", rows)
+
+
+def losers(identities: pa.Table) -> pa.Table | None:
+    """Return the rows of all copies but the first by (arrival, position); None where nothing repeats."""
+    columns = [each for each in identities.column_names if each.startswith("__id")]
+    if not repeated([identities[each] for each in columns]):
+        return None
+    names = ", ".join(columns)
+    with duckdb.connect() as connection:
+        connection.register("identities", identities)
+        return connection.sql(
+            f"SELECT * FROM identities WHERE hash({names}) IN "
+            f"(SELECT hash({names}) FROM identities GROUP BY 1 HAVING count(*) > 1) "
+            f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY __arrival, __position) > 1"
+        ).to_arrow_table()
+
+
+def judged_pieces(pipeline: Any, job: Job, pieces: Sequence[Piece]) -> tuple[Any, Any]:
+    """Return the judged rows and the copies to drop, each with its account."""
+    judged = (
+        pipeline | "pieces" >> beam.Create(list(pieces))
+        | "spread pieces" >> beam.Reshuffle()
+        | "judge" >> beam.ParDo(JudgeEvents(job)).with_outputs("identity", "account", main="rows")
+    )  # fmt: skip
+    return judged, (
+        judged.identity
+        | "identities" >> beam.GroupByKey()
+        | "copies" >> beam.ParDo(FindCopies(job)).with_outputs("account", main="rows")
+    )
