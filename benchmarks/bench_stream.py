@@ -1,5 +1,7 @@
 """Events a second of the stream, beside hand-written Flink SQL of the same tiles with the same row checks.
 
+Once as it is, once without deduplication in both, and once over as many events of one customer in one tile.
+
 Both run in the same way (a Flink process of its own, one reader, checkpoints, CSV sinks), one after the other,
 over the fraud handbook's transactions as JSON lines. The hand-written job reads them with Flink's JSON format into
 strings and checks forms with TRY_CAST; it keeps neither raw bytes nor a set hash, and a line that is no JSON vanishes.
@@ -32,6 +34,12 @@ LINE = (
     '{{"_seq":{},"TRANSACTION_ID":{},"TX_DATETIME":{},"CUSTOMER_ID":{},"TERMINAL_ID":{},'
     '"TX_AMOUNT":"{:.2f}","TX_FRAUD":{}}}\n'
 )
+HOT_ROWS = 1_000_000
+HOT_TILE = 1_700_000_100_000  # ms
+UNIQUE = (
+    "SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY TX_DATETIME, TRANSACTION_ID ORDER BY _now) AS _copy "
+    "FROM (SELECT *, PROCTIME() AS _now FROM fated WHERE _reason IS NULL)) WHERE _copy = 1"
+)
 COLUMNS = ("_seq", "TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT", "TX_FRAUD")
 
 
@@ -47,7 +55,17 @@ def write_lines(folder: Path, rows: int) -> int:
     return int(table.num_rows)
 
 
-def hand_written(job: FlinkJob, given: Path, out: Path) -> FlinkJob:
+def write_hot_lines(folder: Path, rows: int) -> int:
+    """Write as many transactions of one customer in one tile of 5 minutes, at 1,000 terminals; return how many."""
+    with (folder / "000000000000.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(
+            LINE.format(n, n, HOT_TILE + n * 300_000 // rows, 7, n % 1_000, n % 50_000 / 100, int(n % 97 == 0))
+            for n in range(rows)
+        )
+    return rows
+
+
+def hand_written(job: FlinkJob, given: Path, out: Path, *, deduplicate: bool) -> FlinkJob:
     """Return the job as one writes it for this data: one JSON parse, TRY_CAST, the same tiles from OVER windows."""
     texts = ", ".join(f"`{name}` STRING" for name in COLUMNS)
     longs = ", ".join(f"TRY_CAST(`{name}` AS BIGINT) AS `{name}`" for name in COLUMNS if name != "TX_AMOUNT")
@@ -66,9 +84,7 @@ def hand_written(job: FlinkJob, given: Path, out: Path) -> FlinkJob:
         "'format' = 'json', 'json.ignore-parse-errors' = 'true')",
         f"CREATE TEMPORARY VIEW numbers AS SELECT {raw}, {longs}, {amount} AS TX_AMOUNT FROM log",
         f"CREATE TEMPORARY VIEW fated AS SELECT *, {reason} AS _reason FROM numbers",
-        "CREATE TEMPORARY VIEW accepted AS SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY TX_DATETIME, "
-        "TRANSACTION_ID ORDER BY _now) AS _copy FROM (SELECT *, PROCTIME() AS _now FROM fated WHERE _reason IS NULL)) "
-        "WHERE _copy = 1",
+        f"CREATE TEMPORARY VIEW accepted AS {UNIQUE if deduplicate else 'SELECT * FROM fated WHERE _reason IS NULL'}",
     )
     sinks, streams = hand_written_streams(out)
     return replace(
@@ -148,26 +164,29 @@ def run(rows: int) -> list[dict[str, object]]:
         `work`, `system`, `rows_per_second`, `peak_mib`.
     """
     found: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        given = Path(folder) / "in"
-        given.mkdir()
-        count = write_lines(given, rows)
-        for system in ("unskew", "hand-written Flink SQL"):
-            out = Path(folder) / system.partition(" ")[0]
-            out.mkdir()
-            job = compile_source(plan(fraud_handbook), SOURCE, given, out)
-            if system != "unskew":
-                job = hand_written(job, given, out)
-            settings = runtime_settings(out, "10s", None)
-            seconds, peak = measured(
-                lambda job=job, out=out, settings=settings: execute(job, settings, out, out / "s", None)
-            )  # type: ignore[misc]
-            found.append(
-                {
-                    "work": "stream: fraud tiles",
-                    "system": system,
-                    "rows_per_second": round(count / seconds),
-                    "peak_mib": round(peak),
-                }
-            )
+    for work, write, deduplicate in (
+        ("stream: fraud tiles", write_lines, True),
+        ("stream without deduplication", write_lines, False),
+        ("stream of one customer's tile", write_hot_lines, True),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            given = Path(folder) / "in"
+            given.mkdir()
+            count = write(given, min(rows, HOT_ROWS) if write is write_hot_lines else rows)
+            for system in ("unskew", "hand-written Flink SQL"):
+                seconds, peak = measured_job(system, given, Path(folder) / system.partition(" ")[0], deduplicate)
+                rate = round(count / seconds)
+                found.append({"work": work, "system": system, "rows_per_second": rate, "peak_mib": round(peak)})
     return found
+
+
+def measured_job(system: str, given: Path, out: Path, deduplicate: bool) -> tuple[float, float]:
+    """Run one job to its end."""
+    out.mkdir()
+    compiled = plan(fraud_handbook)
+    sources = tuple(replace(each, deduplicate=deduplicate) for each in compiled.sources)
+    job = compile_source(replace(compiled, sources=sources), SOURCE, given, out)
+    if system != "unskew":
+        job = hand_written(job, given, out, deduplicate=deduplicate)
+    settings = runtime_settings(out, "10s", None)
+    return measured(lambda: execute(job, settings, out, out / "s", None))

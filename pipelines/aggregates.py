@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from unskew.pipelines import finishes, lifts
 from unskew.pipelines.finishes import Finisher
+from unskew.pipelines.hyperloglog import finish_approx_count_distinct, register_fields
 from unskew.pipelines.lifts import extreme_fields, instant_fields, value_fields
 from unskew.pipelines.nodes import Node
 from unskew.pipelines.states import FeatureType, Lift, StateField
@@ -116,6 +117,10 @@ AGGREGATES: dict[str, Aggregate] = {
     "count_distinct": Aggregate(
         "number of values with a count > 0", 1,
         lifts.multiset_fields, lifts.integer_result, finishes.finish_count, 0, sized=True,
+    ),
+    "approx_count_distinct": Aggregate(
+        "HyperLogLog of 4,096 registers, Ertl's estimate, rounded", 1,
+        register_fields, lifts.integer_result, finish_approx_count_distinct, 0,
     ),
     "histogram": Aggregate(
         "count of each value, by ascending value", 1,

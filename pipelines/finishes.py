@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unskew.pipelines.moments import BITS, POWER_BITS, TIME_BITS, TIME_DIGITS, exactly, numerator, power_weights
-from unskew.pipelines.states import Finish, Values
+from unskew.pipelines.states import Finish, Values, counted
 
 MILLION = 1_000_000  # parts of a quantile's parameter
 SECOND = 1000.0  # ms
@@ -153,14 +153,6 @@ def finish_slope(states: Sequence[Values], context: Finish) -> Values:
     rows = n.astype(object)
     found = quotient(Values(floats(rows * tx - t * x.astype(object)), n > 0), floats(rows * tt - t**2))
     return Values(found.data.astype(np.float64) * SECOND / np.float64(context.units[0]), found.valid)
-
-
-def counted(state: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the offsets and the counts of a multiset."""
-    if state.offsets is None or state.counts is None:
-        message = "a state without counts was given for a multiset"
-        raise AssertionError(message)
-    return state.offsets, state.counts
 
 
 def finish_histogram(states: Sequence[Values], context: Finish) -> Values:

@@ -18,6 +18,7 @@ PRIMITIVES = (
     "abs", "truncdiv", "greatest", "least",
     "is_null", "coalesce", "if_else", "isin", "to_string", "to_number",
     "lower", "upper", "length", "substr", "split_part", "concat", "starts_with", "contains",
+    "hll_register",
 )  # fmt: skip
 ARITHMETIC = ("add", "sub", "mul", "floordiv", "mod", "abs", "truncdiv")
 

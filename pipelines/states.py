@@ -143,6 +143,14 @@ class Values:
         return Values(self.data[taken], np.diff(offsets) > 0, offsets, counts, inner)
 
 
+def counted(state: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the offsets and the counts of a multiset."""
+    if state.offsets is None or state.counts is None:
+        message = "a state without counts was given for a multiset"
+        raise AssertionError(message)
+    return state.offsets, state.counts
+
+
 @dataclass(frozen=True)
 class Finish:
     """What a finish sees besides the states: the instants (n,) in ms, the inputs' units, the parameters."""

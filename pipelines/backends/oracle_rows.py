@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -76,4 +77,12 @@ def as_number(text: str, node: Node) -> int | None:
     return number if INT64[0] <= number <= INT64[1] else None
 
 
-CASTS: dict[str, Callable[..., Cell]] = {"to_string": as_text, "to_number": as_number}
+def register_of(cell: Any, _: Node) -> int:
+    """Return register and rank of a value: three hex digits of its MD5, and the leading zero bits of the next 52."""
+    encoded = cell if isinstance(cell, str) else str(int(cell))
+    digest = hashlib.md5(encoded.encode(), usedforsecurity=False).hexdigest()
+    bits = f"{int(digest[3:16], 16):052b}"
+    return int(digest[:3], 16) * 64 + len(bits) - len(bits.lstrip("0")) + 1
+
+
+CASTS: dict[str, Callable[..., Cell]] = {"to_string": as_text, "to_number": as_number, "hll_register": register_of}

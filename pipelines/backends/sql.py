@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 
+from unskew.pipelines.hyperloglog import HEX_DIGITS, RANK_DIGITS, REGISTER_DIGITS, STRIDE
 from unskew.pipelines.nodes import Node
 
 INFIX = {
@@ -200,6 +201,23 @@ def render_position(args: list[str], _: Dialect, node: Node) -> str:
     return f"({place} = 1)" if node.op == "starts_with" else f"({place} > 0)"
 
 
+def render_register(args: list[str], dialect: Dialect, node: Node) -> str:
+    """Return a HyperLogLog register and rank: hex digits of the MD5, and the zero bits that lead the next ones."""
+    kind, text = node.args[0].type.kind, args[0]
+    if kind == "bool":
+        text = f"CASE WHEN {text} THEN '1' WHEN NOT {text} THEN '0' END"
+    elif kind != "string":
+        text = f"CAST({text} AS {dialect.types['string']})"
+    digest = f"MD5({text})"
+    places = range(1, REGISTER_DIGITS + 1)
+    digits = (f"(POSITION(SUBSTRING({digest}, {place}, 1) IN '{HEX_DIGITS}') - 1)" for place in places)
+    register = " + ".join(f"{each} * {STRIDE * 16 ** (REGISTER_DIGITS - 1 - at)}" for at, each in enumerate(digits))
+    rest = f"TRIM(LEADING '0' FROM SUBSTRING({digest}, {REGISTER_DIGITS + 1}, {RANK_DIGITS}))"
+    zeros = f"({RANK_DIGITS} - {dialect.length}({rest})) * 4"
+    inside = f"COALESCE(TRY_CAST(TRANSLATE(SUBSTRING({rest}, 1, 1), '{HEX_DIGITS[1:]}', '322111100000000') AS INT), 0)"
+    return f"CAST({register} + {zeros} + {inside} + 1 AS BIGINT)"
+
+
 Renderer = Callable[[list[str], Dialect, Node], str]
 RENDERERS: dict[str, Renderer] = {
     "floordiv": render_floordiv,
@@ -222,5 +240,6 @@ RENDERERS: dict[str, Renderer] = {
     "starts_with": render_position,
     "contains": render_position,
     "abs": lambda args, _, __: f"ABS({args[0]})",
+    "hll_register": render_register,
     "truncdiv": lambda args, dialect, _: f"({args[0]} {dialect.integer_division} {args[1]})",
 }

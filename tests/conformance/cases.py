@@ -68,6 +68,7 @@ def every_aggregate(
         column = col(name)
         each = {"first": column.first(), "last": column.last(), "last_3": column.last_k(3)}
         each |= {"distinct": column.count_distinct(), "since": column.time_since_last()}
+        each |= {"about": column.approx_count_distinct()}
         each |= {"since_first": column.time_since_first(), "first_3": column.first_k(3)}
         each |= {"histogram": column.histogram(), "mode": column.mode(), "frequent_2": column.top_k_frequent(2)}
         each |= {"by": count().by(column), "sum_by": col("i").sum().by(column), "most_by": col("at").max().by(column)}
