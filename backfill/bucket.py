@@ -59,7 +59,7 @@ def finished(
 ) -> pa.Array:  # fmt: skip
     """Apply the aggregate's finish and give the values their Arrow type."""
     field = feature.fields[0]
-    wanted = view.fields[field].kind in TEXTS and not feature.sized
+    wanted = view.fields[field].kind in TEXTS and feature.has_text
     return to_arrow(feature.value(states, at), feature.type, events.fields[field].strings if wanted else None)
 
 

@@ -114,7 +114,7 @@ class ViewRead:
         state, flags = window_counts(self.program, feature, self.sides, self.t, self.batch_end, texts)
         self.knowledge[:, [AHEAD, BEHIND]] |= flags
         found = feature.value([state], self.t)
-        return Column(typed(found, feature)) if texts is None else coded(found, texts.strings)
+        return coded(found, texts.strings) if texts is not None and feature.has_text else Column(typed(found, feature))
 
     def distinct_column(self, feature: FeaturePlan) -> Column:
         """Return a feature over a multiset."""

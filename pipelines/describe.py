@@ -84,7 +84,7 @@ def feature_row(each: FeaturePlan) -> tuple[str, ...]:
     spans = format_duration(shortest)
     if longest != shortest:
         spans = f"{spans} to {format_duration(window.size + window.hop)}, exclusive"
-    empty = "null" if each.spec.empty is None or each.category_units else str(each.spec.empty)
+    empty = "null" if each.empty is None else str(each.empty)
     quantum = f"{each.quantum:g}" if each.quantum else "exact"
     delay = format_duration(window.delay)
     words = (each.owner, each.description)

@@ -12,7 +12,7 @@ from unskew.pipelines.expr import MILLION
 from unskew.pipelines.plan import FeaturePlan, SetPlan, ViewPlan, feature_json
 from unskew.pipelines.records import field_prints
 
-SEMANTICS = ("aggregate", "parameters", "window", "units", "category_units", "start", "type")
+SEMANTICS = ("aggregate", "parameters", "window", "units", "category_units", "outer", "start", "type")
 
 
 @dataclass(frozen=True)

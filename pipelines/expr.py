@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from unskew.pipelines.aggregates import AGGREGATES, MOST_ENTRIES
 from unskew.pipelines.errors import DefinitionError, nearest
-from unskew.pipelines.timegrid import Accuracy, Window, make_window
+from unskew.pipelines.nested import INNER, OUTER
+from unskew.pipelines.timegrid import DAY, Accuracy, Window, format_duration, make_window, parse_duration
 from unskew.pipelines.types import DataType
 
 Scalar = bool | int | float | str | None
@@ -234,6 +235,8 @@ class Aggregation:
     parameters: tuple[int, ...] = ()
     condition: Expr | None = None
     category: Expr | None = None
+    period: int = 0
+    outer: str = ""
 
     def where(self, condition: Expr) -> Aggregation:
         """Take only the rows for which the condition is true; null counts as false."""
@@ -245,13 +248,45 @@ class Aggregation:
 
     def by(self, category: Expr) -> Aggregation:
         """Compute it for each value of `category` apart: a map from the value; rows where it is null are left out."""
-        if self.category is not None:
-            message = "by(...) stands twice; to take two columns together write by(concat(...))"
-            raise DefinitionError(message)
+        self.require_no_category("by")
         if not isinstance(category, Expr):
             message = f"category `{category!r}` is no expression; write by(col(...))"
             raise DefinitionError(message)
         return replace(self, category=category)
+
+    def per(self, period: str) -> Aggregation:
+        """Compute it for each period of event time apart, e.g. ``per("1d")``: a map from the period's first instant.
+
+        A period in which nothing happened has no entry; the last one ends at the head of the window. The windows'
+        hop is a multiple of the period.
+        """
+        self.require_no_category("per")
+        length = parse_duration(period)
+        if not 0 < length <= DAY or DAY % length:
+            message = f"period `{period}` does not divide a day; use one such as 1h or 1d"
+            raise DefinitionError(message)
+        return replace(self, period=length)
+
+    def require_no_category(self, word: str) -> None:
+        """Refuse a second category."""
+        if self.category is not None or self.period:
+            message = f"{word}(...) follows by(...) or per(...); to take two columns together write by(concat(...))"
+            raise DefinitionError(message)
+
+    def __getattr__(self, name: str) -> Callable[[], Aggregation]:
+        """Return an aggregate over the categories: ``col("amount").sum().per("1d").mean()``."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self.outer or (self.category is None and not self.period):
+            message = f"`{name}` follows an aggregate; write by(...) or per(...) between them, once"
+            raise DefinitionError(message)
+        if name not in OUTER:
+            message = f"aggregate `{name}` over categories is unknown; {nearest(name, OUTER)}"
+            raise DefinitionError(message)
+        if self.name not in INNER:
+            message = f"aggregate `{self.name}` by category cannot be aggregated again; use one of {', '.join(INNER)}"
+            raise DefinitionError(message)
+        return lambda: replace(self, outer=name)
 
     def over(
         self, *sizes: str, hop: str | None = None, delay: str | None = None, accuracy: Accuracy = "exact"
@@ -272,7 +307,13 @@ class Aggregation:
         if not sizes:
             message = f'aggregate `{self.name}` has no window; write over("1h", "1d")'
             raise DefinitionError(message)
-        return Windowed(self, tuple(make_window(each, hop, delay, accuracy) for each in sizes))
+        windows = tuple(make_window(each, hop, delay, accuracy, self.period) for each in sizes)
+        for each in windows:
+            if self.period and each.hop % self.period:
+                period, found = format_duration(self.period), format_duration(each.hop)
+                message = f"hop `{found}` is no multiple of the period `{period}`; a window begins with a whole period"
+                raise DefinitionError(message)
+        return Windowed(self, windows)
 
 
 @dataclass(frozen=True, eq=False)

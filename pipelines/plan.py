@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unskew.pipelines.aggregates import AGGREGATES, Aggregate
 from unskew.pipelines.finishes import by_category
+from unskew.pipelines.nested import OUTER, over_categories
 from unskew.pipelines.states import FeatureType, Finish, StateField, Values
 from unskew.pipelines.timegrid import DAY, Window, floor_hop
 from unskew.pipelines.types import DataType
@@ -99,6 +100,8 @@ class FeaturePlan:
         Encoded units of the category; 0 where there is none.
     start
         Where history begins, ms: the value is null while the window reaches before it; None: it never is.
+    outer
+        The aggregate over the categories' values; empty where there is none.
     """
 
     name: str
@@ -114,6 +117,7 @@ class FeaturePlan:
     description: str = ""
     category_units: int = 0
     start: int | None = None
+    outer: str = ""
 
     @property
     def spec(self) -> Aggregate:
@@ -124,6 +128,23 @@ class FeaturePlan:
     def sized(self) -> bool:
         """Whether the number of a multiset's values is all that it needs."""
         return self.spec.sized and not self.category_units
+
+    @property
+    def empty(self) -> int | None:
+        """Value over an empty window: 0 or None (null)."""
+        if self.outer:
+            return OUTER[self.outer].empty
+        return None if self.category_units else self.spec.empty
+
+    @property
+    def formula(self) -> str:
+        """The finish in words."""
+        return f"{OUTER[self.outer].formula}, each {self.spec.formula}" if self.outer else self.spec.formula
+
+    @property
+    def has_text(self) -> bool:
+        """Whether its value is, or holds, strings."""
+        return "string" in (self.type.kind, self.type.key)
 
     def finish(self, states: Sequence[Values], at: NDArray[np.int64]) -> Values:
         """Return the values of n reads.
@@ -136,6 +157,8 @@ class FeaturePlan:
             (n,) instants, ms.
         """
         context = Finish(at, self.units, self.parameters)
+        if self.outer:
+            return over_categories(self.outer, states[0], self.units)
         if self.category_units:
             return by_category(self.spec.finish, states[0], self.category_units, context)
         return self.spec.finish(states, context)
@@ -300,6 +323,7 @@ def feature_json(each: FeaturePlan) -> dict[str, object]:
         "fields": list(each.fields),
         "units": list(each.units),
         "category_units": each.category_units,
+        "outer": each.outer,
         "start": each.start,
         "type": str(each.type),
         "fingerprint": each.fingerprint,

@@ -10,14 +10,15 @@ from unskew.pipelines.aggregates import AGGREGATES
 from unskew.pipelines.binding import bind
 from unskew.pipelines.derived import bind_derived, features_read
 from unskew.pipelines.errors import DefinitionError
-from unskew.pipelines.expr import Aggregation, Windowed
+from unskew.pipelines.expr import Aggregation, Windowed, col
 from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, JoinedView, names
 from unskew.pipelines.lifts import same_result
-from unskew.pipelines.nodes import Node, computed_columns, masked, value_columns
+from unskew.pipelines.nested import OUTER
+from unskew.pipelines.nodes import Node, computed_columns, literal, masked, value_columns
 from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan, fingerprint
 from unskew.pipelines.states import GROUPED, NEEDS_ORDER, FeatureType, Lift, StateField
 from unskew.pipelines.timegrid import LIFETIME, Window, format_duration, parse_duration, parse_instant
-from unskew.pipelines.types import SUM_LIMIT
+from unskew.pipelines.types import SUM_LIMIT, Int64, Timestamp
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,19 @@ def bind_feature(view: FeatureView, name: str, windowed: Windowed) -> BoundFeatu
     if not names(source.event_id) and any(each.kind in NEEDS_ORDER for each in fields):
         message = f"aggregate `{aggregation.name}` needs an order, but source `{source.name}` has no event_id"
         raise DefinitionError(message)
-    category = None if aggregation.category is None else bind(aggregation.category, source.schema, source.projections)
+    category = bind_category(source, aggregation)
     if category is not None:
         fields = (by_category(aggregation.name, category, where, fields),)
     check_delay(source, fields, windowed.windows)
     return BoundFeature(name, windowed, inputs, fields, category)
+
+
+def bind_category(source: EventSource, aggregation: Aggregation) -> Node | None:
+    """Type the category: an expression, or the first instant of the event's period."""
+    if aggregation.period:
+        start = col(source.event_time).cast(Int64) // aggregation.period * aggregation.period
+        return bind(start.cast(Timestamp), source.schema, source.projections)
+    return None if aggregation.category is None else bind(aggregation.category, source.schema, source.projections)
 
 
 def by_category(name: str, category: Node, where: Node | None, fields: tuple[StateField, ...]) -> StateField:
@@ -186,7 +195,13 @@ def plan_feature(
     aggregation = bound.aggregation
     units = tuple(each.type.units for each in bound.inputs)
     kind: FeatureType = AGGREGATES[aggregation.name].result(bound.inputs)
-    if bound.category is not None:
+    if aggregation.outer:
+        inner = bound.inputs if aggregation.name != "count" else [literal(1)]
+        kind = OUTER[aggregation.outer].result(inner)
+        if inner[0].type.kind == "timestamp" and aggregation.outer not in ("count", "min", "max"):
+            message = f"`{aggregation.outer}` over instants says nothing; use min, max or count"
+            raise DefinitionError(message)
+    elif bound.category is not None:
         kind = FeatureType(kind.kind, key=same_result([bound.category]).kind)
     category_units = 0 if bound.category is None else bound.category.type.units
     start = parse_instant(view.feature_start_time)
@@ -196,13 +211,13 @@ def plan_feature(
     semantics = [
         source.to_json(), list(view.entity.keys), aggregation.name, list(aggregation.parameters),
         [window.size, window.hop, window.delay, window.head_grid], [each.to_json() for each in bound.fields],
-        list(units), category_units, start,
+        list(units), category_units, start, *([aggregation.outer] if aggregation.outer else []),
     ]  # fmt: skip
     quantum = max((each.type.quantum for each in bound.inputs), default=0.0)
     return FeaturePlan(
         f"{view.name}.{bound.name}_{window.label()}", aggregation.name, aggregation.parameters, window, fields,
         units, kind, quantum, fingerprint(semantics), bound.windowed.owner or view.owner, bound.windowed.description,
-        category_units, start,
+        category_units, start, aggregation.outer,
     )  # fmt: skip
 
 

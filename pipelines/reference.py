@@ -14,7 +14,8 @@ from unskew.pipelines.backends.sql import DUCKDB, FLINK, render
 from unskew.pipelines.binding import BINDERS, bind
 from unskew.pipelines.derived import ARITY
 from unskew.pipelines.expr import Expr, call
-from unskew.pipelines.nodes import Node
+from unskew.pipelines.nested import OUTER
+from unskew.pipelines.nodes import Node, literal
 from unskew.pipelines.states import GROUPED, FieldKind, Lift
 
 COLUMNS = {"a": Int64(-1000, 1000), "b": Int64(-1000, 1000), "d": Decimal(6, 2), "s": String, "t": Timestamp, "u": Bool}
@@ -41,9 +42,14 @@ def reference() -> str:
         "This page is written by `python -m unskew.pipelines.reference` from the tables that the engines read; a test keeps it"
         " true, and another that the conformance suite exercises each of its rows in every engine.",
         "## Aggregates",
-        '`col("x").mean()`, `count()`, `ratio(a, b)`; each takes `.where(condition)` and `.by(category)` (where the last column'
+        '`col("x").mean()`, `count()`, `ratio(a, b)`; each takes `.where(condition)` and `.by(category)` or `.per(period)` (where the last column'
         " says so) before `.over(windows)`. S(p) is the sum of p-th powers; `f64` rounds once.",
         aggregates(),
+        "## Over categories",
+        "A count, sum, min or max by category takes one aggregate more, over the categories' values:"
+        ' `col("x").sum().per("1d").mean()` is the mean of daily sums, `count().by(col("shop")).max()` the visits to the shop most'
+        " visited. A category or period without rows has no value: the mean is over active days.",
+        outer(),
         "## State fields",
         "What an engine keeps for each kind of field. A window is read in one pass in Beam, from tiles online; Flink writes one"
         " row with the running state of the tile for each event.",
@@ -93,6 +99,17 @@ def aggregate(name: str, each: Aggregate) -> tuple[str, ...]:
         ", ".join(counted),
         "yes" if grouped else "no",
     )
+
+
+def outer() -> str:
+    """Write the table of aggregates over categories."""
+    head = ("aggregate", "value of integers", "empty window", "formula over the categories' values v")
+    one = (literal(1),)
+    lines = (
+        (f"`{name}`", str(each.result(one)), "null" if each.empty is None else str(each.empty), each.formula)
+        for name, each in OUTER.items()
+    )
+    return table(head, lines)
 
 
 def fields() -> str:

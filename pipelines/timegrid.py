@@ -191,7 +191,7 @@ class Window:
 
 
 def make_window(
-    size: str, hop: str | None = None, delay: str | None = None, accuracy: Accuracy = "exact"
+    size: str, hop: str | None = None, delay: str | None = None, accuracy: Accuracy = "exact", least: int = 0
 ) -> Window:  # fmt: skip
     """Build a window from durations as text; the default hop follows the size.
 
@@ -201,6 +201,8 @@ def make_window(
         A duration, or ``"lifetime"``.
     accuracy
         ``exact``: up to the instant; ``daily``: up to the last midnight, UTC, before the delay.
+    least
+        The finest default hop, ms.
 
     Examples
     --------
@@ -211,5 +213,5 @@ def make_window(
         message = f'accuracy `{accuracy}` is unknown; use "exact" or "daily"'
         raise DefinitionError(message)
     length = LIFETIME if size == "lifetime" else parse_duration(size)
-    grid = parse_duration(hop) if hop else default_hop(length)
+    grid = parse_duration(hop) if hop else max(default_hop(length), least)
     return Window(length, grid, parse_duration(delay) if delay else 0, DAY if accuracy == "daily" else 0)

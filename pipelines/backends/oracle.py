@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any, Literal, NamedTuple
 
 from unskew.pipelines.backends.oracle_derived import derived_value
-from unskew.pipelines.backends.oracle_formulas import FORMULAS, Result, Sample, Value, unit
+from unskew.pipelines.backends.oracle_formulas import ENCODED, FORMULAS, Result, Sample, Value, nested, unit
 from unskew.pipelines.backends.oracle_rows import INT64, Cell, comparable, lifted
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.nodes import Node
@@ -308,12 +308,19 @@ def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event],
         return formula(feature, [each.lift for each in fields], inside, t)
     (multiset,) = fields
     found: dict[Value, Value] = {}
+    inner: list[Any] = []
     categories = {lifted(multiset.lift, each.cells) for each in inside} - {None}
     for category in sorted(categories, key=comparable):
         own = [each for each in inside if lifted(multiset.lift, each.cells) == category]
+        if feature.outer:
+            cells = ordered(multiset.inner[0].lift, own)
+            inner += [ENCODED[feature.aggregate](cells)] if cells or feature.aggregate in ("count", "sum") else []
+            continue
         value = formula(feature, [each.lift for each in multiset.inner], own, t)
         if value is not None:
             found[unit(category, feature.category_units)] = value  # type: ignore[assignment]
+    if feature.outer:
+        return nested(feature.outer, inner, (*feature.units, 1)[0], feature.type.kind == "float")
     return found or None
 
 

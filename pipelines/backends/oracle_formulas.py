@@ -188,6 +188,27 @@ def since(choose: Callable[[Sequence[Any]], Any]) -> Callable[[Sample], Value]:
     return lambda sample: sample.t - choose(sample.fields[0]) if sample.fields[0] else None
 
 
+ENCODED: dict[str, Callable[[Sequence[Any]], Any]] = {"count": total, "sum": total, "min": min, "max": max}
+
+
+def nested(outer: str, inner: Sequence[int], units: int, scaled: bool) -> Value:
+    """Return an aggregate over the encoded values of categories: exact integers first, then float64."""
+    n = len(inner)
+    if outer == "count":
+        return n
+    if outer in ("sum", "min", "max"):
+        if not inner and outer != "sum":
+            return None
+        found = total(inner) if outer == "sum" else (min if outer == "min" else max)(inner)
+        return float(found) / float(units) if scaled else found
+    if not inner:
+        return None
+    if outer == "mean":
+        return float(sum(inner)) / float(n * units)
+    spread_of = float(spread(inner, inner)) / (float(n) * float(n)) / (float(units) * float(units))
+    return spread_of if outer == "variance" else math.sqrt(spread_of)
+
+
 FORMULAS: dict[str, Callable[..., Result]] = {
     "count": lambda sample: total(sample.fields[0]),
     "sum": lambda sample: sample.number(total(sample.fields[0])),

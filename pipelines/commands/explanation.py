@@ -66,7 +66,7 @@ def as_object(found: Provenance, events: list[dict[str, Any]] | None) -> dict[st
 def print_explanation(found: Provenance, events: list[dict[str, Any]] | None) -> None:
     """Print the explanation for people."""
     feature = found.feature
-    typer.echo(f"{feature.name} = {shown(found.value)}  ({feature.spec.formula})")
+    typer.echo(f"{feature.name} = {shown(found.value)}  ({feature.formula})")
     if feature.start is not None and found.tail < feature.start:
         typer.echo(f"null, for the window reaches before feature_start_time {written(feature.start)}")
     typer.echo(

@@ -72,7 +72,12 @@ def every_aggregate(
         each |= {"since_first": column.time_since_first(), "first_3": column.first_k(3)}
         each |= {"histogram": column.histogram(), "mode": column.mode(), "frequent_2": column.top_k_frequent(2)}
         each |= {"by": count().by(column), "sum_by": col("i").sum().by(column), "most_by": col("at").max().by(column)}
+        each |= {"groups": count().by(column).count(), "busiest": count().per("5min").max()}
+        each |= {"least_of": column.min().by(col("s")).max()} if name != "s" else {}
         if name in NUMBERS:
+            sums, periods = column.sum().by(col("at")), column.sum().per("5min")
+            each |= {"sum_of": sums.sum(), "mean_of": periods.mean(), "variance_of": sums.variance()}
+            each |= {"stddev_of": periods.stddev(), "most_of": sums.max(), "min_of": periods.min(), "per": periods}
             each |= {"sum": column.sum(), "mean": column.mean(), "ratio": ratio(column, col("i"))}
             each |= {"variance": column.variance(), "stddev": column.stddev()}
             each |= {"covariance": covariance(column, col("i")), "correlation": correlation(col("i"), column)}

@@ -14,6 +14,7 @@ from unskew.pipelines.binding import BINDERS
 from unskew.pipelines.derived import ARITY
 from unskew.pipelines.expr import Expr
 from unskew.pipelines.language import FeatureSet
+from unskew.pipelines.nested import OUTER
 from unskew.pipelines.reference import ENGINES, examples, reference
 from unskew.pipelines.states import GROUPED
 
@@ -34,6 +35,7 @@ def test_every_operation_on_rows_has_an_example() -> None:
 def test_the_conformance_sets_use_each_aggregate_field_and_operation(of: FeatureSet) -> None:
     views = plan(of).views
     assert {each.aggregate for view in views for each in view.features} == AGGREGATES.keys()
+    assert {each.outer for view in views for each in view.features if each.outer} == OUTER.keys()
     assert {each.kind for view in views for each in view.fields} == ENGINES.keys()
     by_category = {inner.kind for view in views for field in view.fields for inner in field.inner}
     assert by_category >= set(GROUPED) - {"min"}
