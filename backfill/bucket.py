@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.kernels import Ints, known_positions, running_maximum, sliding_distinct, window_bounds
-from unskew.backfill.window_states import Column, Events, Spine, field_state
+from unskew.backfill.window_states import Column, Events, Spine, field_state, prefix_sums
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.plan import FeaturePlan, ViewPlan
 from unskew.pipelines.states import LISTS, StateField, Values
 from unskew.pipelines.timegrid import Window
+from unskew.pipelines.types import INT64_MAX
 
 ENTRIES_AT_ONCE = 1 << 22  # of multisets that are in memory together
 TEXTS = ("first", "last", "multiset", *LISTS)  # fields whose value is one of the input's
@@ -101,10 +102,15 @@ def window_states(
     if events.known is None or not len(events.known):
         return fast
     newest = running_maximum(events.entity, events.known)
-    unsure = np.flatnonzero((hi > lo) & (newest[np.maximum(hi - 1, 0)] > spine.asof))
+    doubtful = (hi > lo) & (newest[np.maximum(hi - 1, 0)] > spine.asof)
+    until = np.full(len(events.known), INT64_MAX) if events.until is None else events.until
+    if events.until is not None:
+        ends = prefix_sums(until < INT64_MAX)
+        doubtful |= ends[hi] > ends[lo]
+    unsure = np.flatnonzero(doubtful)
     if not len(unsure):
         return fast
-    offsets, positions = known_positions(events.known, lo[unsure], hi[unsure], spine.asof[unsure])
+    offsets, positions = known_positions(events.known, until, lo[unsure], hi[unsure], spine.asof[unsure])
     taken = [each.rows(positions) for each in columns]
     tie = None
     if events.tie is not None:

@@ -12,13 +12,25 @@ from unskew.backfill.order import flat, numbers, ranks, sorted_rows
 from unskew.backfill.window_states import Column, Events
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 from unskew.pipelines.states import NEEDS_ORDER, StateField
+from unskew.pipelines.types import INT64_MAX
 
 
 def without(events: pa.Table, copies: pa.Table | None) -> pa.Table:
-    """Return the rows whose position is not among the copies'."""
+    """Return the rows without copies that never count; ``__known`` and ``__until`` say when others do."""
     if copies is None:
         return events
-    return events.filter(pa.array(~np.isin(numbers(events["__position"]), numbers(copies["__position"]))))
+    order = np.argsort(numbers(copies["__position"]))
+    position, since, until = (numbers(copies[each])[order] for each in ("__position", "__from", "__until"))
+    own = numbers(events["__position"])
+    at = np.minimum(np.searchsorted(position, own), len(position) - 1)
+    copied = position[at] == own
+    never = copied & (until[at] <= since[at])
+    if "__known" in events.column_names and bool((copied & ~never).any()):
+        known = np.where(copied, since[at], numbers(events["__known"]))
+        place = events.column_names.index("__known")
+        ends = np.where(copied, until[at], INT64_MAX)
+        events = events.set_column(place, "__known", pa.array(known)).append_column("__until", pa.array(ends))
+    return events.filter(pa.array(~never))
 
 
 def sorted_events(source: SourcePlan, events: pa.Table) -> pa.Table:
@@ -36,11 +48,11 @@ def bucket_events(
         none = np.zeros(0, np.int64)
         return Events(none, none, None, [empty_column(each) for each in view.fields])
     columns = [field_column(events, *each) for each in fields]
-    known = numbers(events["__known"]) if "__known" in events.column_names else None
+    known, until = (numbers(events[each]) if each in events.column_names else None for each in ("__known", "__until"))
     tie = None
     if not source.deduplicate and any(each.kind in NEEDS_ORDER for each in view.fields):
         tie = runs(events.select(["__entity", "__ts", *(f"__i{index}" for index in range(len(source.event_id)))]))
-    return Events(numbers(events["__entity"]), numbers(events["__ts"]), known, columns, tie)
+    return Events(numbers(events["__entity"]), numbers(events["__ts"]), known, columns, tie, until)
 
 
 def empty_column(field: StateField) -> Column:

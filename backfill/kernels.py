@@ -220,19 +220,19 @@ def running_maximum(entity: Ints, known: Ints) -> Ints:
 
 
 @njit(cache=True, nogil=True)
-def known_positions(known: Ints, lo: Ints, hi: Ints, asof: Ints) -> tuple[Ints, Ints]:
-    """Return (s + 1,) offsets and the positions in each window with ``known <= asof``, ascending."""
+def known_positions(known: Ints, until: Ints, lo: Ints, hi: Ints, asof: Ints) -> tuple[Ints, Ints]:
+    """Return (s + 1,) offsets and the positions in each window with ``known <= asof < until``, ascending."""
     offsets = np.zeros(len(lo) + 1, np.int64)
     for row in range(len(lo)):
         found = np.int64(0)
         for index in range(lo[row], hi[row]):
-            found += known[index] <= asof[row]
+            found += known[index] <= asof[row] < until[index]
         offsets[row + 1] = offsets[row] + found
     positions = np.empty(offsets[-1], np.int64)
     at = np.int64(0)
     for row in range(len(lo)):
         for index in range(lo[row], hi[row]):
-            if known[index] <= asof[row]:
+            if known[index] <= asof[row] < until[index]:
                 positions[at] = index
                 at += 1
     return offsets, positions

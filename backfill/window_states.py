@@ -83,7 +83,8 @@ class Column:
 class Events:
     """A bucket's events sorted by (entity, ts, id): codes of entities, instants in ms, one column per field.
 
-    Where a source counts every copy, `tie` numbers the runs of equal (ts, id): their order is by value.
+    Where a source counts every copy, `tie` numbers the runs of equal (ts, id): their order is by value. An event counts
+    from `known` on until `until`, exclusive.
     """
 
     entity: Ints
@@ -91,11 +92,12 @@ class Events:
     known: Ints | None
     fields: Sequence[Column]
     tie: Ints | None = None
+    until: Ints | None = None
 
 
 @dataclass(frozen=True)
 class Spine:
-    """A bucket's spine rows sorted by (entity, t); an event counts where its `known` is at most `asof`."""
+    """A bucket's spine rows sorted by (entity, t), each with what may be known at it."""
 
     entity: Ints
     t: Ints

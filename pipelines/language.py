@@ -81,6 +81,11 @@ class EventSource:
         Durations; an event beyond them is late, or quarantined as future.
     deduplicate
         Whether later copies of an identity are dropped.
+    amended
+        Whether a later copy of an identity amends the event instead (a log of changes): the last by arrival counts,
+        in serving from the next upload on.
+    deleted
+        Of such a log: where it is true the copy deletes the event, ``col("op") == "delete"``.
     projections
         Derived columns, usable like columns by every view.
     known_after
@@ -103,6 +108,8 @@ class EventSource:
     allowed_lateness: str = "1d"
     max_future_skew: str = "1min"
     deduplicate: bool = True
+    amended: bool = False
+    deleted: Expr | None = None
     projections: Mapping[str, Expr] = field(default_factory=dict)
     known_after: Mapping[str, str] = field(default_factory=dict)
     label_delay: str | None = None
@@ -131,6 +138,7 @@ class EventSource:
                 raise DefinitionError(message)
         self.check_delays()
         self.check_aliases()
+        self.check_amendments()
 
     def roles(self) -> list[tuple[str, str]]:
         """Return the columns with a role, for the check of their names."""
@@ -150,6 +158,17 @@ class EventSource:
                     message = f"alias `{each}` of column `{column}` of `{self.name}` is {owner[each]} already; drop one"
                     raise DefinitionError(message)
                 owner[each] = f"an alias of `{column}`"
+
+    def check_amendments(self) -> None:
+        """Refuse amendments of events that cannot be told apart, and deletions where nothing is amended."""
+        if self.amended and (not self.event_id or not self.deduplicate):
+            message = f"source `{self.name}` is amended, but has no identity; declare an event_id and deduplicate"
+            raise DefinitionError(message)
+        if self.deleted is not None and not (self.amended and isinstance(self.deleted, Expr)):
+            message = (
+                f"`deleted` of `{self.name}` is a condition over the columns of an amended source; set amended=True"
+            )
+            raise DefinitionError(message)
 
     def check_delays(self) -> None:
         """Refuse an allowed lateness that would call ordinary labels late."""

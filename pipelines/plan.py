@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unskew.pipelines.aggregates import AGGREGATES, Aggregate
 from unskew.pipelines.finishes import by_category
 from unskew.pipelines.nested import OUTER, over_categories
+from unskew.pipelines.nodes import Node
 from unskew.pipelines.states import FeatureType, Finish, StateField, Values
 from unskew.pipelines.timegrid import DAY, Window, floor_hop
 from unskew.pipelines.types import DataType
@@ -58,6 +59,8 @@ class SourcePlan:
     topic: str = ""
     archive: str = ""
     aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    amended: bool = False
+    deleted: Node | None = None
 
     def batch_end(self, cut: int) -> int:
         """Return where an upload's closed tiles end, ms: nothing that the stream applies after `cut` belongs before it."""
@@ -69,8 +72,12 @@ class SourcePlan:
 
     def to_json(self) -> dict[str, object]:
         """Return the semantics: not where the events are."""
-        aliases = {"aliases": {name: list(others) for name, others in self.aliases}} if self.aliases else {}
-        return aliases | {
+        more: dict[str, object] = {}
+        if self.aliases:
+            more["aliases"] = {name: list(others) for name, others in self.aliases}
+        if self.amended:
+            more["amended"] = True if self.deleted is None else self.deleted.to_json()
+        return more | {
             "name": self.name,
             "columns": [each.to_json() for each in self.columns],
             "event_time": self.event_time,

@@ -10,7 +10,7 @@ from unskew.pipelines.aggregates import AGGREGATES
 from unskew.pipelines.binding import bind
 from unskew.pipelines.derived import bind_derived, features_read
 from unskew.pipelines.errors import DefinitionError
-from unskew.pipelines.expr import Aggregation, Windowed, col
+from unskew.pipelines.expr import Aggregation, Expr, Windowed, col
 from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, JoinedView, names
 from unskew.pipelines.lifts import same_result
 from unskew.pipelines.nested import OUTER
@@ -130,9 +130,12 @@ def by_category(name: str, category: Node, where: Node | None, fields: tuple[Sta
 
 def bind_filter(source: EventSource, aggregation: Aggregation) -> Node | None:
     """Type the filter, which must be a condition."""
-    if aggregation.condition is None:
-        return None
-    where = bind(aggregation.condition, source.schema, source.projections)
+    return None if aggregation.condition is None else condition(source, aggregation.condition)
+
+
+def condition(source: EventSource, expression: Expr) -> Node:
+    """Type a condition over a source's columns."""
+    where = bind(expression, source.schema, source.projections)
     if where.type.kind != "bool":
         message = f"filter of type `{where.type}` is no condition; compare it with something"
         raise DefinitionError(message)
@@ -156,7 +159,9 @@ def check_delay(source: EventSource, fields: tuple[StateField, ...], windows: tu
 def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -> SourcePlan:
     """Give every column that enters arithmetic a range: +-2**40 where none is declared."""
     fields = [each for features in views for feature in features for each in feature.fields]
-    computed = frozenset().union(*(computed_columns(lift) for each in fields for lift in each.lifts()))
+    deleted = None if source.deleted is None else condition(source, source.deleted)
+    lifts = [*(lift for each in fields for lift in each.lifts()), *([] if deleted is None else [deleted])]
+    computed = frozenset().union(*(computed_columns(lift) for lift in lifts))
     added = [each for outer in fields for each in (outer, *outer.inner) if each.kind == "add"]
     summed = frozenset().union(*(value_columns(each.lift) for each in added))
     free = (*names(source.event_id), source.event_time)
@@ -168,7 +173,7 @@ def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -
         source.name, tuple(columns), source.event_time, names(source.event_id), source.arrival,
         parse_duration(source.allowed_lateness), parse_duration(source.max_future_skew),
         source.deduplicate and bool(names(source.event_id)), source.topic, source.archive,
-        tuple((name, names(each)) for name, each in source.aliases.items()),
+        tuple((name, names(each)) for name, each in source.aliases.items()), source.amended, deleted,
     )  # fmt: skip
 
 

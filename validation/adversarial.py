@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan
 from unskew.pipelines.timegrid import DAY, MINUTE
@@ -27,6 +28,7 @@ SPAN = 50 * DAY
 SILENT = SPAN // 2  # ms after the start: from when on the last entity of a seed has no events
 STRINGS = ("", "a", "A", "é", "\uffff", "😀", "x'\"\\", "straße", "null", "0")
 NAMES = ("", "😀", "\uffff", "é")  # of entities, before the seed
+AMENDED = 0.2
 COPIES, OUT_OF_RANGE, WRONG, NULLS = 0.06, 0.01, 0.005, 0.06
 
 
@@ -137,12 +139,22 @@ class World:
         return found
 
     def copies(self, n: int) -> Ints:
-        """Return the rows, then those that come again."""
-        again = np.flatnonzero(self.share(n, COPIES))
-        return np.concatenate((np.arange(n), again))
+        """Return the rows, then those that come again; of an amended source more, some of them twice."""
+        again = [np.flatnonzero(self.share(n, AMENDED if self.source.amended else COPIES))]
+        if self.source.amended:
+            again.append(again[0][self.share(len(again[0]), 0.3)])
+        return np.concatenate((np.arange(n), *again))
 
     def column(self, column: ColumnPlan, order: Ints) -> pa.Array:
-        """Draw a column; a copy mostly agrees with its first."""
+        """Draw a column; a copy agrees with its first, but one that amends has other values now and then."""
+        if self.source.amended and column.name not in self.source.event_id:
+            other = self.drawn(column, (order + 1) % self.events)
+            changed = self.share(len(order), 0.4) & (np.arange(len(order)) >= self.events)
+            return pc.if_else(pa.array(changed), other, self.drawn(column, order))
+        return self.drawn(column, order)
+
+    def drawn(self, column: ColumnPlan, order: Ints) -> pa.Array:
+        """Draw a column of which rows of the same number agree."""
         n = self.events
         if column.name in self.source.event_id:
             return self.identity(column, order)

@@ -46,7 +46,7 @@ def window_events(
     )
     rows = oracle_rows(source, log.table.filter(pa.array(of_entities(view, log, probes))))
     examined = [oracle.examine(source, each[SEQUENCE], each) for each in rows]
-    firsts = oracle.first_copies(source, examined)
+    firsts, following = oracle.first_copies(source, examined), oracle.next_copies(examined)
     found = []
     for event in sorted((each for each in examined if isinstance(each, oracle.Event)), key=lambda each: each.order):
         if not oracle.is_of(view, event, keys) or not bounds[0] <= event.ts < bounds[1]:
@@ -59,6 +59,9 @@ def window_events(
             lifted[f"field {number}"] = oracle.lifted(inner.lift, event.cells)
         ids = {each: event.cells[each] for each in source.event_id}
         fate = "late" if event.late else "applied"
-        fate = fate if event.position in firsts else "duplicate"
+        if source.amended:
+            fate = "amended" if event.position in following else "deleted" if oracle.deletes(source, event) else fate
+        elif event.position not in firsts:
+            fate = "duplicate"
         found.append({source.event_time: event.ts, "arrival": event.arrival, **ids, "fate": fate, **lifted})
     return found

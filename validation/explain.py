@@ -31,10 +31,11 @@ Restarts = Mapping[tuple[str, int], Mapping[Key, int]]  # (view, field) -> (key,
 
 
 class Copy(NamedTuple):
-    """An event, and whether it is the first copy of its identity."""
+    """An event: whether it is the first copy of its identity, and when one came that amends it, ms; None: never."""
 
     event: oracle.Event
     first: bool
+    amended: int | None = None
 
 
 @dataclass
@@ -130,31 +131,35 @@ class Truth:
         t, asof, key = probe["t"], probe["asof"], tuple(probe[each.name] for each in view.spine_keys)
         oldest = min(each.window.tail(t) for each in view.features)
         own = self.entities[view.name].get(key, Entity()).within(oldest - DAY, t + DAY)
-        firsts = [each.event for each in own if each.first]
+        counted = [each for each in own if each.first or log.source.amended]
+        firsts = [each._replace(first=True, amended=None) for each in own if each.first]
         read = [Upload(log.source.batch_end(each.cut), each.cut) for each in self.flips if each.position <= asof]
-        copies = [each.event for each in own]
+        copies = [each._replace(first=True, amended=None) for each in own]
         by_side: dict[Side, Events] = {
-            "served": in_tiles(firsts, read[-1], asof),
-            "as_known": known(firsts, read, asof),
-            "ideal": firsts,
+            "served": in_tiles(counted, read[-1], asof),
+            "as_known": known(counted, read, asof),
+            "ideal": [each.event for each in counted if each.amended is None],
         }
         wrong: dict[Side, dict[str, Sequence[Events]]] = {
             "served": {
                 "duplicate": [in_tiles(copies, read[-1], asof)],
                 "lateness": [
-                    in_tiles(firsts, read[-1], asof, late=True),
+                    in_tiles(counted, read[-1], asof, late=True),
                     [each for each in by_side["served"] if not each.late],
                 ],
-                "stale_batch": stale(firsts, read, asof),
+                "stale_batch": stale(counted, read, asof),
             },
             "as_known": {
                 "duplicate": [known(copies, read, asof)],
                 "lateness": [
-                    [each for each in firsts if each.position <= asof],
+                    [each.event for each in firsts if each.event.position <= asof],
                     [each for each in by_side["as_known"] if not each.late],
                 ],
             },
-            "ideal": {"duplicate": [copies], "lateness": [[each for each in firsts if not each.late]]},
+            "ideal": {
+                "duplicate": [[each.event for each in copies]],
+                "lateness": [[each.event for each in firsts if not each.event.late]],
+            },
         }
         return Facts(t, key, asof, read[-1].end, by_side, wrong)
 
@@ -170,36 +175,44 @@ class Upload(NamedTuple):
     cut: int
 
 
-def in_tiles(events: Events, upload: Upload, asof: int, *, late: bool = False) -> Events:
+def in_tiles(copies: Sequence[Copy], upload: Upload, asof: int, *, late: bool = False) -> Events:
     """Return which events the upload or the stream had put into tiles; `late`: had the stream applied late ones."""
     return [
-        each
-        for each in events
-        if (each.arrival < upload.cut if each.ts < upload.end else (late or not each.late) and each.position <= asof)
-    ]
-
-
-def known(events: Events, uploads: Sequence[Upload], asof: int) -> Events:
-    """Return which events serving could have known: late ones by an upload, others once they were read."""
-    return [
-        each
-        for each in events
+        each.event
+        for each in copies
         if (
-            any(each.arrival < upload.cut and each.ts < upload.end for upload in uploads)
-            if each.late
-            else each.position <= asof
+            held(each, upload.cut)
+            if each.event.ts < upload.end
+            else each.first and (late or not each.event.late) and each.event.position <= asof
         )
     ]
 
 
-def stale(events: Events, uploads: Sequence[Upload], asof: int) -> list[Events]:
+def held(copy: Copy, cut: int) -> bool:
+    """Return whether an upload of that cut (ms) holds a copy: it had arrived, and none that amends it."""
+    return copy.event.arrival < cut and (copy.amended is None or copy.amended >= cut)
+
+
+def known(copies: Sequence[Copy], uploads: Sequence[Upload], asof: int) -> Events:
+    """Return which events serving could have known: late ones and amendments by an upload, others once they were read."""
+    found = []
+    for each in copies:
+        cut = max((upload.cut for upload in uploads if each.event.ts < upload.end), default=-(2**62))
+        if each.amended is not None and each.amended < cut:
+            continue
+        if each.event.position <= asof if each.first and not each.event.late else each.event.arrival < cut:
+            found.append(each.event)
+    return found
+
+
+def stale(copies: Sequence[Copy], uploads: Sequence[Upload], asof: int) -> list[Events]:
     """Return what tiles held had the last upload not been read: not at all, or only its records not."""
     last = uploads[-1]
     before = uploads[-2] if len(uploads) > 1 else Upload(last.end, -(2**62))
-    old = [each for each in events if each.ts < before.end and each.arrival < before.cut]
+    old = [each.event for each in copies if each.event.ts < before.end and held(each, before.cut)]
     return [
-        in_tiles(events, before, asof),
-        old + [each for each in in_tiles(events, last, asof) if each.ts >= last.end],
+        in_tiles(copies, before, asof),
+        old + [each for each in in_tiles(copies, last, asof) if each.ts >= last.end],
     ]
 
 
@@ -272,7 +285,7 @@ def of_entities(view: ViewPlan, log: Log, probes: pa.Table) -> NDArray[np.bool_]
     mask = np.ones(log.table.num_rows, np.bool_)
     for index, name in enumerate(keys):
         mask &= member(log.table[name], [each[index] for each in wanted])
-    if log.source.event_id:  # a first copy may be of another entity
+    if log.source.event_id:  # a copy may be of another entity
         ids = log.table[log.source.event_id[0]]
         mask |= member(ids, ids.filter(pa.array(mask)).to_pylist())
     return mask
@@ -284,10 +297,13 @@ def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, Entit
     rows = oracle_rows(log.source, log.table.filter(pa.array(of_entities(view, log, probes))))
     examined = [oracle.examine(log.source, row[SEQUENCE], row) for row in rows]
     firsts = oracle.first_copies(log.source, examined)
+    following = oracle.next_copies(examined) if log.source.amended else {}
     found: dict[Key, Entity] = defaultdict(Entity)
     for event in examined:
-        if isinstance(event, oracle.Event):
-            found[tuple(event.cells[name] for name in keys)].copies.append(Copy(event, event.position in firsts))
+        if isinstance(event, oracle.Event) and not oracle.deletes(log.source, event):
+            amended = following[event.position].arrival if event.position in following else None
+            copy = Copy(event, event.position in firsts, amended)
+            found[tuple(event.cells[name] for name in keys)].copies.append(copy)
     for each in found.values():
         each.ts = np.array([copy.event.ts for copy in each.copies], np.int64)
     return {key: each for key, each in found.items() if None not in key}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from unskew.backfill.events import Piece, judge
 from unskew.backfill.order import repeated
 from unskew.pipelines.backends.beam_shuffle import Part, hand_over, take_over
-from unskew.pipelines.backends.beam_sql import Job, identity_sql, projection_sql, taken_sql
+from unskew.pipelines.backends.beam_sql import NEVER, Job, identity_sql, projection_sql, taken_sql
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.plan import SetPlan, SourcePlan
 
@@ -101,41 +101,60 @@ def account_of(connection: duckdb.DuckDBPyConnection, plan: SetPlan, source: Sou
 
 
 class FindCopies(OfJob):
-    """Identities of one bucket -> positions of all copies but the first, for each (group, bucket) that has them."""
+    """Identities of one bucket -> for each (group, bucket) its copies, and from when until when each counts."""
 
     def process(self, element: tuple[tuple[str, int], Iterable[Part]]) -> Iterator[Any]:
         """Tell the copies of one bucket of identities, and how the account changes."""
         (source, _), parts = element
         identities, arrived = counted(f"identities of {source}", parts)
         yield arrived
-        found = None if identities is None else losers(identities)
+        if identities is None:
+            return
+        found = versions(identities) if self.job.plan.source(source).amended else losers(identities)
         if found is None:
             return
-        late, taken = found["__late"].to_numpy(), found["__taken"].to_numpy()
+        again = found["__copy"].to_numpy() > 1
+        late, taken = found["__late"].to_numpy()[again], found["__taken"].to_numpy()[again]
         change = {"applied": -int((~late & taken).sum()), "filtered": -int((~late & ~taken).sum())}
         yield beam.pvalue.TaggedOutput("account", (source, change | {"duplicate": -sum(change.values())}))
         groups = [each for each in self.job.groups if each.source.name == source]
         with duckdb.connect() as connection:
             connection.register("copies", found)
             for index, group in enumerate(groups):
-                query = f"SELECT __position, __g{index} AS __part FROM copies WHERE __g{index} IS NOT NULL"
+                query = (
+                    f"SELECT __position, __from, __until, __g{index} AS __part FROM copies WHERE __g{index} IS NOT NULL"
+                )
                 for bucket, part, rows in parted(connection, query, self.job):
                     yield (group.name, bucket), part
                     yield tally(f"copies of {group.name}", rows)
 
 
 def losers(identities: pa.Table) -> pa.Table | None:
-    """Return the rows of all copies but the first by (arrival, position); None where nothing repeats."""
-    columns = [each for each in identities.column_names if each.startswith("__id")]
-    if not repeated([identities[each] for each in columns]):
+    """Return the rows of all copies but the first by (arrival, position), which never count; None where none repeats."""
+    return copies(identities, "0::BIGINT AS __from, 0::BIGINT AS __until", "__copy > 1")
+
+
+def versions(identities: pa.Table) -> pa.Table | None:
+    """Return all copies of identities that repeat: each counts until an upload holds the next one.
+
+    The first is known as events are; the stream leaves the others to the next upload.
+    """
+    known = "CASE WHEN __copy = 1 THEN __known ELSE __uploaded END AS __from"
+    return copies(identities, f"{known}, coalesce(lead(__uploaded) OVER w, {NEVER}) AS __until", "TRUE")
+
+
+def copies(identities: pa.Table, columns: str, kept: str) -> pa.Table | None:
+    """Return rows of identities that repeat with their number ``__copy`` by (arrival, position), and further columns."""
+    ids = [each for each in identities.column_names if each.startswith("__id")]
+    if not repeated([identities[each] for each in ids]):
         return None
-    names = ", ".join(columns)
+    names = ", ".join(ids)
     with duckdb.connect() as connection:
         connection.register("identities", identities)
         return connection.sql(
-            f"SELECT * FROM identities WHERE hash({names}) IN "
+            f"SELECT *, row_number() OVER w AS __copy, {columns} FROM identities WHERE hash({names}) IN "
             f"(SELECT hash({names}) FROM identities GROUP BY 1 HAVING count(*) > 1) "
-            f"QUALIFY row_number() OVER (PARTITION BY {names} ORDER BY __arrival, __position) > 1"
+            f"WINDOW w AS (PARTITION BY {names} ORDER BY __arrival, __position) QUALIFY {kept}"
         ).to_arrow_table()
 
 

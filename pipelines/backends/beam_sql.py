@@ -130,30 +130,38 @@ class Group:
         return [DUCKDB.identifier(each.name) for each in self.asked]
 
     def present(self) -> str:
-        """Return whether no key is null."""
-        return present(self.keys)
+        """Return whether an event is there for the group: no key is null."""
+        return present(self.source, self.keys)
 
 
 def known_sql(job: Job, source: SourcePlan) -> str:
     """Return the instant or position from which on an event counts."""
+    at_once = f"__arrival + {job.lag}" if job.as_of == "arrival" else "__sequence"
+    return f"CAST(CASE WHEN __late THEN {uploaded_sql(job, source)} ELSE {at_once} END AS BIGINT)"
+
+
+def uploaded_sql(job: Job, source: SourcePlan) -> str:
+    """Return the instant or position from which on an upload that is read holds an event."""
     flips = [
         f"CASE WHEN __arrival < {each.cut} AND __ts < {each.batch_end} THEN {each.instant} END"
         for each in job.flips
         if each.source in ("", source.name)
     ]
     first = f"coalesce(least({', '.join(flips)}), {NEVER})" if flips else str(NEVER)
-    at_once = f"__arrival + {job.lag}" if job.as_of == "arrival" else "__sequence"
-    return f"CAST(CASE WHEN __late THEN {first} ELSE {at_once} END AS BIGINT)"
+    return f"CAST({first} AS BIGINT)"
 
 
 def taken_sql(plan: SetPlan, source: SourcePlan) -> str:
     """Return whether some view of a source finds no null in its key, whichever features are computed now."""
-    return " OR ".join(f"({present(each.keys)})" for each in plan.views if each.source == source.name)
+    return " OR ".join(f"({present(source, each.keys)})" for each in plan.views if each.source == source.name)
 
 
-def present(keys: Sequence[ColumnPlan]) -> str:
-    """Return whether no key is null."""
-    return " AND ".join(f"{DUCKDB.identifier(each.name)} IS NOT NULL" for each in keys)
+def present(source: SourcePlan, keys: Sequence[ColumnPlan]) -> str:
+    """Return whether no key is null, and the row deletes nothing."""
+    there = [f"{DUCKDB.identifier(each.name)} IS NOT NULL" for each in keys]
+    if source.deleted is not None:
+        there.append(f"NOT coalesce({render(source.deleted, DUCKDB)}, FALSE)")
+    return " AND ".join(there)
 
 
 def identity_sql(job: Job, source: SourcePlan) -> str:
@@ -165,10 +173,21 @@ def identity_sql(job: Job, source: SourcePlan) -> str:
         f"CAST(CASE WHEN {each.present()} THEN {bucket_sql(each.key_columns(), job)} END AS USMALLINT) AS __g{index}"
         for index, each in enumerate(groups)
     ]
+    if source.amended:  # all is known at once where knowledge does not count
+        ideal = job.as_of == "event_time"
+        columns += [
+            f"{0 if ideal else known_sql(job, source)} AS __known",
+            f"{0 if ideal else uploaded_sql(job, source)} AS __uploaded",
+        ]
     return (
         f"SELECT {', '.join(columns)}, __arrival, __position, __late, {taken_sql(job.plan, source)} AS __taken, "
-        f"{bucket_sql(names, job)} AS __part FROM judged WHERE __reason IS NULL"
+        f"{bucket_sql(names, job)} AS __part FROM {timed_sql(source)} WHERE __reason IS NULL"
     )
+
+
+def timed_sql(source: SourcePlan) -> str:
+    """Return the judged rows with the event time as ``__ts``."""
+    return f"(SELECT *, {DUCKDB.identifier(source.event_time)} AS __ts FROM judged)"
 
 
 def bucket_sql(keys: Sequence[str], job: Job) -> str:
@@ -183,9 +202,8 @@ def projection_sql(job: Job, group: Group) -> str:
     ids = [f"{DUCKDB.identifier(each)} AS __i{index}" for index, each in enumerate(group.source.event_id)]
     known = [] if job.as_of == "event_time" else [f"{known_sql(job, group.source)} AS __known"]
     lifts = [f"{each} AS __f{index}" for index, each in enumerate(group.lifts)]
-    ts = DUCKDB.identifier(group.source.event_time)
     return (
         f"SELECT {', '.join([*columns, '__ts', '__position', *ids, *known, *lifts])}, "
         f"{bucket_sql(keys, job)} AS __part "
-        f"FROM (SELECT *, {ts} AS __ts FROM judged) WHERE __reason IS NULL AND {group.present()}"
+        f"FROM {timed_sql(group.source)} WHERE __reason IS NULL AND {group.present()}"
     )

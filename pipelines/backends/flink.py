@@ -82,7 +82,7 @@ def compile_source(
         raise DefinitionError(message)
     log = plan.source(source)
     views = [each for each in plan.views if each.source == source]
-    streams = (*(stream for view in views for stream in view_streams(view, log)), *account_streams(views))
+    streams = (*(stream for view in views for stream in view_streams(view, log)), *account_streams(views, log))
     declarations = [
         source_table(str(input_folder), watch=watch),
         *(f"CREATE TEMPORARY VIEW {name} AS\n{query}" for name, query in layers(log, since)),

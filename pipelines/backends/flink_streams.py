@@ -68,9 +68,12 @@ def tile_start(view: ViewPlan, source: SourcePlan) -> str:
     return f"{ts} - ({ts} % {hop} + {hop}) % {hop}"
 
 
-def present_keys(view: ViewPlan) -> str:
-    """Return the test for a row that the view takes."""
-    return " AND ".join(f"{quoted(each.name)} IS NOT NULL" for each in view.keys)
+def present_keys(view: ViewPlan, source: SourcePlan) -> str:
+    """Return the test for a row that the view takes: no key is null, and it deletes nothing."""
+    there = [f"{quoted(each.name)} IS NOT NULL" for each in view.keys]
+    if source.deleted is not None:
+        there.append(f"NOT COALESCE({render(source.deleted, FLINK)}, FALSE)")
+    return " AND ".join(there)
 
 
 def key_columns(view: ViewPlan) -> tuple[tuple[str, str], ...]:
@@ -89,7 +92,7 @@ def placed(view: ViewPlan, source: SourcePlan, items: Sequence[str], where: str 
     keys = [f"{quoted(each.name)} AS {name}" for name, each in zip(key_names(view), view.keys, strict=True)]
     inner = [*keys, f"{tile_start(view, source)} AS tile_start", f"{quoted(source.event_time)} AS ts",
              "_arrival AS arrival", "`_seq` AS seq", *items]  # fmt: skip
-    return f"SELECT\n  {listed(inner)}\nFROM accepted\nWHERE {present_keys(view)}{where}"
+    return f"SELECT\n  {listed(inner)}\nFROM accepted\nWHERE {present_keys(view, source)}{where}"
 
 
 def running(rows: str, columns: Sequence[str], group: Sequence[str]) -> str:
@@ -169,11 +172,11 @@ def entries(view: ViewPlan, source: SourcePlan, position: int, field: StateField
     return Stream(f"{view.name}__f{position}__entries", "entries", columns, (), query, view.name, position)
 
 
-def account_streams(views: Sequence[ViewPlan]) -> tuple[Stream, ...]:
+def account_streams(views: Sequence[ViewPlan], source: SourcePlan) -> tuple[Stream, ...]:
     """Return the fate of each line before deduplication, and the lines that are in no tile."""
     line = (("raw", "BYTES"), ("seq", "BIGINT"))
-    without = [f"SELECT '{each.name}', `_seq` FROM accepted WHERE NOT ({present_keys(each)})" for each in views]
-    nowhere = " OR ".join(f"({present_keys(each)})" for each in views)
+    without = [f"SELECT '{each.name}', `_seq` FROM accepted WHERE NOT ({present_keys(each, source)})" for each in views]
+    nowhere = " OR ".join(f"({present_keys(each, source)})" for each in views)
     without.append(f"SELECT CAST(NULL AS STRING), `_seq` FROM accepted WHERE NOT ({nowhere})")
     return (
         Stream(

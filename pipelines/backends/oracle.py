@@ -154,10 +154,10 @@ def fates(source: SourcePlan, rows: Sequence[Row], views: Sequence[ViewPlan]) ->
     examined = [examine(source, position, row) for position, row in enumerate(rows)]
     firsts = first_copies(source, examined)
     over = [each for each in views if each.source == source.name]
-    return [fate(each, firsts, over) for each in examined]
+    return [fate(source, each, firsts, over) for each in examined]
 
 
-def fate(event: Event | Reason, firsts: Mapping[int, Event], views: Sequence[ViewPlan]) -> Fate:
+def fate(source: SourcePlan, event: Event | Reason, firsts: Mapping[int, Event], views: Sequence[ViewPlan]) -> Fate:
     """Return the first fate that matches."""
     if not isinstance(event, Event):
         return Fate("quarantined", event)
@@ -166,7 +166,12 @@ def fate(event: Event | Reason, firsts: Mapping[int, Event], views: Sequence[Vie
     if event.position not in firsts:
         return Fate("duplicate")
     taken = any(all(event.cells[key.name] is not None for key in view.keys) for view in views)
-    return Fate("applied" if taken else "filtered")
+    return Fate("applied" if taken and not deletes(source, event) else "filtered")
+
+
+def deletes(source: SourcePlan, event: Event) -> bool:
+    """Return whether a copy deletes its event."""
+    return source.deleted is not None and lifted(source.deleted, event.cells) is True
 
 
 def examine(source: SourcePlan, position: int, row: Row) -> Event | Reason:
@@ -204,16 +209,39 @@ def first_copies(source: SourcePlan, examined: Sequence[Event | Reason]) -> dict
     return {each.position: each for each in firsts.values()}
 
 
+def sound(source: SourcePlan, rows: Sequence[Row]) -> list[Event]:
+    """Return all rows that are not quarantined."""
+    examined = [examine(source, position, row) for position, row in enumerate(rows)]
+    return [each for each in examined if isinstance(each, Event)]
+
+
+def next_copies(examined: Sequence[Event | Reason]) -> dict[int, Event]:
+    """Return by position the copy of the same identity that comes next, by arrival, then position."""
+    found: dict[int, Event] = {}
+    newest: dict[tuple[object, ...], Event] = {}
+    events = [each for each in examined if isinstance(each, Event)]
+    for each in sorted(events, key=lambda event: (event.arrival, event.position)):
+        if each.order in newest:
+            found[newest[each.order].position] = each
+        newest[each.order] = each
+    return found
+
+
 def usable(source: SourcePlan, rows: Sequence[Row]) -> list[Event]:
-    """Return the events that ideal features are made of, by position: the first copies, late or not."""
-    found = first_copies(source, [examine(source, position, row) for position, row in enumerate(rows)])
-    return [found[position] for position in sorted(found)]
+    """Return the events that ideal features are made of, by position: first copies, late or not; last ones if amended."""
+    examined = [examine(source, position, row) for position, row in enumerate(rows)]
+    if not source.amended:
+        found = first_copies(source, examined)
+        return [found[position] for position in sorted(found)]
+    superseded = next_copies(examined)
+    last = (each for each in examined if isinstance(each, Event) and each.position not in superseded)
+    return [each for each in last if not deletes(source, each)]
 
 
 def known_by_arrival(
     source: SourcePlan, rows: Sequence[Row], lag_ms: int, flips: Sequence[tuple[int, int, int]]
-) -> list[int]:
-    """Return from which instant on (inclusive, ms) serving could have known each row.
+) -> list[tuple[int, int]]:
+    """Return from which instant on (inclusive, ms) until which (exclusive) serving could have known each row.
 
     Parameters
     ----------
@@ -225,13 +253,23 @@ def known_by_arrival(
 
     Returns
     -------
-    list of int
-        `NEVER` for quarantined rows, duplicates, and late rows of no upload.
+    list of tuple
+        Twice `NEVER` for quarantined rows, duplicates, and late rows of no upload. A copy that amends its event is
+        known from the first upload that holds it, which is where the one before it ends.
     """
-    found = [NEVER] * len(rows)
-    for each in usable(source, rows):
-        uploads = [at for cut, end, at in flips if each.arrival < cut and each.ts < end]
-        found[each.position] = min(uploads, default=NEVER) if each.late else each.arrival + lag_ms
+    examined = [examine(source, position, row) for position, row in enumerate(rows)]
+    firsts, following = first_copies(source, examined), next_copies(examined) if source.amended else {}
+    found = [(NEVER, NEVER)] * len(rows)
+
+    def uploaded(event: Event) -> int:
+        return min((at for cut, end, at in flips if event.arrival < cut and event.ts < end), default=NEVER)
+
+    for each in examined:
+        if not isinstance(each, Event) or deletes(source, each) or (each.position not in firsts and not source.amended):
+            continue
+        at_once = each.position in firsts and not each.late
+        until = uploaded(following[each.position]) if each.position in following else NEVER
+        found[each.position] = (each.arrival + lag_ms if at_once else uploaded(each), until)
     return found
 
 
@@ -243,7 +281,7 @@ def features(
     events: Mapping[str, Sequence[Row]],
     spine: Sequence[Row],
     *,
-    known: Mapping[str, Sequence[int]] | None = None,
+    known: Mapping[str, Sequence[tuple[int, int]]] | None = None,
 ) -> list[dict[str, Result]]:
     """Compute all features of a set at each row of a spine.
 
@@ -255,8 +293,8 @@ def features(
         Rows with ``t`` (ms), the key columns of each entity, the columns of the request, and
         ``asof`` where it is not `t`.
     known
-        For each source named, from which `asof` on (inclusive) each of its rows counts; by default
-        all rows count everywhere.
+        For each source named, from which `asof` on (inclusive) until which (exclusive) each of its rows counts; by
+        default all first copies count everywhere, of an amended source all last ones.
 
     Returns
     -------
@@ -270,15 +308,19 @@ def features(
     Refused
         If a column of the request is of a wrong type or out of range.
     """
-    sources = {each.name: usable(each, events[each.name]) for each in plan.sources}
+    knowledge = known or {}
+    sources = {
+        each.name: sound(each, events[each.name]) if each.name in knowledge else usable(each, events[each.name])
+        for each in plan.sources
+    }
     found = []
     for row in spine:
         values: dict[str, Result] = {}
         for view in plan.reads:
             own = [each for each in sources[view.source] if is_of(view, each, row)]
-            if known is not None and view.source in known:
-                asof = row.get("asof", row["t"])
-                own = [each for each in own if known[view.source][each.position] <= asof]
+            if view.source in knowledge:
+                asof, spans = row.get("asof", row["t"]), knowledge[view.source]
+                own = [each for each in own if spans[each.position][0] <= asof < spans[each.position][1]]
             values |= {each.name: feature_value(view, each, own, row["t"]) for each in view.features}
         request = {each.name: encode(each, row.get(each.name)) for each in plan.request}
         values |= {each.name: derived_value(each.expression, values, request) for each in plan.derived}

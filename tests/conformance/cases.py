@@ -1,5 +1,7 @@
 """Feature sets that together use every aggregate, type, window shape and row expression."""
 
+from dataclasses import replace
+
 from unskew.pipelines import (
     Bool,
     Decimal,
@@ -132,6 +134,7 @@ def source(name: str, event_id: str | tuple[str, ...] | None = "id", deduplicate
 who = Entity("who", "who")
 both = Entity("both", ("where", "who"))
 single, composed, copies = source("single"), source("composed", ("part", "id")), source("copies", deduplicate=False)
+changes = replace(source("changes"), amended=True, deleted=(col("i") > 0) & col("b"))
 fine = FeatureView(
     "fine", both, single, {"n": count().over("10s", hop="1ms"), "same": count().where(col("same")).over("2s", hop="1s")}
 )
@@ -145,6 +148,13 @@ EVERYTHING = FeatureSet(
         FeatureView("daily", who, composed, every_aggregate("1d", accuracy="daily"), feature_start_time="1970-01-01"),
         FeatureView("ever", both, single, every_aggregate("lifetime") | {"day": col("i").sum().over("1d")}),
         FeatureView("copied", Entity("place", "where"), copies, {"n": count().over("1h"), "last": col("s").last_k(2).over("1h")}),
+        FeatureView(
+            "amended", who, changes,
+            {
+                "n": count().over("1h", "12d"), "sum": col("d").sum().over("1h"), "least": col("i").min().over("1d"),
+                "last": col("s").last().over("1h"), "values": col("s").histogram().over("1d"), "top": col("f").top_k(3).over("1h"),
+            },
+        ),
     ],
     request={"amount": Decimal(12, 2), "now": Timestamp, "name": String},
     derived={

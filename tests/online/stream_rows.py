@@ -26,7 +26,8 @@ def accepted(source: SourcePlan, rows: Sequence[oracle.Row], since: int | None =
         if source.deduplicate and event.order in seen:
             continue
         seen.add(event.order)
-        found.append(event)
+        if not oracle.deletes(source, event):
+            found.append(event)
     return found
 
 

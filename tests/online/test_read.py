@@ -25,7 +25,7 @@ from unskew.online.upload import load_upload
 from unskew.pipelines import plan
 from unskew.pipelines.arrow import python_values
 from unskew.pipelines.backends import oracle
-from unskew.pipelines.plan import ViewPlan
+from unskew.pipelines.plan import SourcePlan, ViewPlan
 from unskew.pipelines.states import LISTS
 
 PLAN = plan(EVERYTHING)
@@ -132,17 +132,31 @@ def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, da
             writer = Materialiser(store, PLAN, source.name, "job", version_life=FOREVER)
             writer.apply(stream_rows(PLAN, source.name, world.events[source.name], end))
             examined = [oracle.examine(source, *pair) for pair in enumerate(world.events[source.name])]
-            firsts = oracle.first_copies(source, examined)
-            events[source.name] = [
-                firsts[each]
-                for each in sorted(firsts)
-                if (firsts[each].arrival < cut if firsts[each].ts < end else not firsts[each].late)
-            ]
+            events[source.name] = held(source, examined, end, cut)
         found = cells(FeatureReader(PLAN, store).read(world.spine, [row["t"] for row in world.spine]).table())
     for number, row in enumerate(world.spine):
         for view in PLAN.reads:
             for name, value in expected(view, events[view.source], row).items():
                 assert plain(found[name][number]) == plain(value), (name, row)
+
+
+def held(
+    source: SourcePlan, examined: Sequence[oracle.Event | oracle.Reason], end: int, cut: int
+) -> list[oracle.Event]:
+    """Return the events of closed tiles before `end`, of an upload with that cut, and of open tiles after."""
+    firsts = oracle.first_copies(source, examined)
+    following = oracle.next_copies(examined) if source.amended else {}
+    found = []
+    for each in examined:
+        if not isinstance(each, oracle.Event) or oracle.deletes(source, each):
+            continue
+        if each.ts >= end:
+            counts = each.position in firsts and not each.late
+        else:
+            amended = each.position in following and following[each.position].arrival < cut
+            counts = each.arrival < cut and not amended and (source.amended or each.position in firsts)
+        found += [each] if counts else []
+    return found
 
 
 def cells(table: pa.Table) -> dict[str, list[object]]:

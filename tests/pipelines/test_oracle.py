@@ -433,13 +433,28 @@ def test_known_is_inclusive_and_late_events_wait_for_an_upload() -> None:
     rows = [row(10, seen=20), row(30, seen=late), row(30, seen=late + 1), row(40, small=99), row(50, seen=late)]
     flips = [(late, 100, 7), (late + 1, 50, 900), (late + 1, 100, 950), (late + 2, 100, 901)]
     known = known_by_arrival(source(), rows, 5, flips)
-    assert known == [25, 900, NEVER, NEVER, 901]
+    assert known == [(25, NEVER), (900, NEVER), (NEVER, NEVER), (NEVER, NEVER), (901, NEVER)]
     found = planned(count().over("1h"))
     spine = [{"t": 100, "card": 1, "asof": each} for each in (24, 25, 899, 900, 901)]
     values = [each["v.x_1h"] for each in features(found, {"tx": rows}, spine, known={"tx": known})]
     assert values == [0, 1, 1, 2, 3]
     assert features(found, {"tx": rows}, [{"t": 100, "card": 1}], known={"tx": known}) == [{"v.x_1h": 1}]
     assert features(found, {"tx": rows}, [{"t": 100, "card": 1}]) == [{"v.x_1h": 3}]
+
+
+def test_an_amendment_replaces_its_event_from_the_upload_that_holds_it() -> None:
+    log = source(amended=True, deleted=col("small") == 9)
+    # position  0: paid 1   1: amended to 5   2: another event   3: it is deleted
+    rows = [
+        row(10, seen=20, id=1),
+        row(10, seen=30, id=1, small=5),
+        row(11, seen=20, id=2),
+        row(11, seen=40, id=2, small=9),
+    ]
+    flips = [(25, 100, 700), (35, 100, 800), (45, 100, 900)]
+    assert known_by_arrival(log, rows, 5, flips) == [(25, 800), (800, NEVER), (25, 900), (NEVER, NEVER)]
+    assert [each.position for each in usable(log, rows)] == [1]
+    assert [each.name for each in fates(log, rows, [])] == ["filtered", "duplicate", "filtered", "duplicate"]
 
 
 # Derived features and the whole set
