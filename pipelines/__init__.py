@@ -10,6 +10,7 @@ from unskew.pipelines.functions import (
     covariance,
     day_of_month,
     day_of_week,
+    distance,
     exp,
     greatest,
     hour_of_day,
@@ -31,6 +32,6 @@ from unskew.pipelines.types import Bool, Decimal, Float, Int32, Int64, String, T
 __all__ = [
     "Bool", "Decimal", "Entity", "EventSource", "FeatureSet", "FeatureView", "Float", "Int32", "Int64", "JoinedView", "String",
     "Timestamp", "coalesce", "col", "concat", "correlation", "cosine", "count", "covariance", "day_of_month", "day_of_week",
-    "exp", "feature", "greatest", "hour_of_day", "if_else", "least", "log", "log1p", "minute_of_hour", "month", "one_hot",
-    "plan", "ratio", "request", "sqrt", "year",
+    "distance", "exp", "feature", "greatest", "hour_of_day", "if_else", "least", "log", "log1p", "minute_of_hour", "month",
+    "one_hot", "plan", "ratio", "request", "sqrt", "year",
 ]  # fmt: skip

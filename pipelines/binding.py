@@ -18,7 +18,7 @@ from unskew.pipelines.types import Bool, DataType
 
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 DERIVED_ONLY = {"div": "`//` or ratio()", "clip": "greatest() and least()", "sign": "if_else()", "round": "a cast"}
-DERIVED_ONLY |= dict.fromkeys(("log1p", "log", "exp", "sqrt", "cosine"), "a derived feature")
+DERIVED_ONLY |= dict.fromkeys(("log1p", "log", "exp", "sqrt", "cosine", "distance"), "a derived feature")
 
 
 Columns = Mapping[str, DataType]

@@ -17,6 +17,7 @@ from unskew.pipelines.errors import DefinitionError, nearest
 from unskew.pipelines.expr import Expr
 from unskew.pipelines.plan import FeaturePlan
 from unskew.pipelines.portable import exp, log, log1p
+from unskew.pipelines.sphere import distance
 from unskew.pipelines.states import FeatureType, Values
 from unskew.pipelines.timegrid import DAY, HOUR
 from unskew.pipelines.types import DataType
@@ -27,7 +28,7 @@ ARITY = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "log1p": 1, "log": 1, "exp": 1, "sqrt": 1, "abs": 1, "sign": 1, "round": 1,
     "clip": 3, "coalesce": None, "greatest": None, "least": None,
     "lt": 2, "le": 2, "gt": 2, "ge": 2, "eq": 2, "ne": 2, "and": 2, "or": 2, "not": 1, "if_else": 3, "is_null": 1,
-    "isin": None, "bucketize": None, "hour_of_day": 1, "day_of_week": 1, "cosine": 2,
+    "isin": None, "bucketize": None, "hour_of_day": 1, "day_of_week": 1, "cosine": 2, "distance": 4,
 }  # fmt: skip
 ON_TEXTS = ("eq", "ne", "isin", "is_null")  # what else than numbers take
 MOST = sys.float_info.max
@@ -320,4 +321,5 @@ OPERATIONS: dict[str, Callable[..., tuple[Floats, NDArray[np.bool_]]]] = {
     "ne": total(np.not_equal),
     "hour_of_day": total(lambda ms: np.floor(ms / HOUR) % 24),
     "day_of_week": total(lambda ms: (np.floor(ms / DAY) + 3) % 7),
+    "distance": distance,
 }

@@ -109,6 +109,24 @@ def cosine(left: Expr, right: Expr) -> Expr:
     return call("cosine", left, right)
 
 
+def distance(lat_a: Operand, lon_a: Operand, lat_b: Operand, lon_b: Operand) -> Expr:
+    """Return the great-circle distance of two points in km; null where one is outside of the globe (derived only).
+
+    Parameters
+    ----------
+    lat_a, lat_b
+        Latitudes in degrees, -90 to 90, inclusive.
+    lon_a, lon_b
+        Longitudes in degrees, -180 to 180, inclusive.
+
+    Returns
+    -------
+    Expr
+        Haversine formula on a sphere of the mean earth radius, 6371.0088 km (up to 0.6 % off an ellipsoid).
+    """
+    return call("distance", lat_a, lon_a, lat_b, lon_b)
+
+
 def one_hot(name: str, value: Expr, *members: Scalar) -> dict[str, Expr]:
     """Return a derived feature ``name_0``, ``name_1`` ... for each member: 1.0 where the value equals it, else 0.0."""
     if not members:

@@ -5,6 +5,8 @@ The C library's and NumPy's differ by a bit from processor to processor; these d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +22,25 @@ MOST = 750.0  # beyond it e**x is infinite or 0 in float64
 EXP_POLYNOMIAL = (
     1.66666666666666019037e-01, -2.77777777770155933842e-03, 6.61375632143793436117e-05, -1.65339022054652515390e-06,
     4.13813679705723846039e-08,
+)  # fmt: skip
+
+SIN_FIRST = -1.66666666666666324348e-01
+SIN_POLYNOMIAL = (
+    8.33333333332248946124e-03, -1.98412698298579493134e-04, 2.75573137070700676789e-06, -2.50507602534068634195e-08,
+    1.58969099521155010221e-10,
+)  # fmt: skip
+COS_POLYNOMIAL = (
+    4.16666666666666019037e-02, -1.38888888888741095749e-03, 2.48015872894767294178e-05, -2.75573143513906633035e-07,
+    2.08757232129817482790e-09, -1.13596475577881948265e-11,
+)  # fmt: skip
+HALF_PI, HALF_PI_LOW, QUARTER_PI = 1.57079632679489655800e00, 6.12323399573676603587e-17, 7.85398163397448278999e-01
+# asin(x) = x + x * P(x**2) / Q(x**2), Q(0) = 1, for x < 1/2.
+ASIN_ABOVE = (
+    1.66666666666666657415e-01, -3.25565818622400915405e-01, 2.01212532134862925881e-01, -4.00555345006794114027e-02,
+    7.91534994289814532176e-04, 3.47933107596021167570e-05,
+)  # fmt: skip
+ASIN_BELOW = (
+    -2.40339491173441421878e00, 2.02094576023350569471e00, -6.88283971605453293030e-01, 7.70381505559019352791e-02,
 )  # fmt: skip
 
 
@@ -60,9 +81,7 @@ def logarithm(u: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.
     f = mantissa - 1.0
     s = f / (2.0 + f)
     z = s * s
-    r = np.zeros_like(z)
-    for coefficient in reversed(POLYNOMIAL):
-        r = z * (coefficient + r)
+    r = polynomial(POLYNOMIAL, z)
     half = 0.5 * f * f
     tail = k * LN2_LOW + error
     found: NDArray[np.float64] = k * LN2_HIGH - ((half - (s * (half + r) + tail)) - f)
@@ -90,11 +109,73 @@ def exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
     high, low = x - k * LN2_HIGH, k * LN2_LOW
     r = high - low
     t = r * r
-    c = np.zeros_like(t)
-    for coefficient in reversed(EXP_POLYNOMIAL):
-        c = t * (coefficient + c)
-    c = r - c
+    c = r - polynomial(EXP_POLYNOMIAL, t)
     near = 1.0 - ((low - (r * c) / (2.0 - c)) - high)
     with np.errstate(over="ignore", under="ignore"):
         found: NDArray[np.float64] = np.ldexp(near, k.astype(np.int32))
     return np.where(x > MOST, np.inf, np.where(x < -MOST, 0.0, found))
+
+
+def polynomial(coefficients: Sequence[float], z: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``z * (c[0] + z * (c[1] + ...))``, the innermost first; never fused, for each step is an array."""
+    found = np.zeros_like(z)
+    for coefficient in reversed(coefficients):
+        found = z * (coefficient + found)
+    return found
+
+
+def sin(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sine, elementwise, within 1 ulp, by the polynomial of fdlibm (Sun Microsystems, k_sin.c).
+
+    Parameters
+    ----------
+    x
+        (n,) radians, ``-pi/4 <= x <= pi/4``; larger angles are for the caller to reduce.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) float64; the sign of zero is kept.
+    """
+    z = x * x
+    return x + (z * x) * (SIN_FIRST + polynomial(SIN_POLYNOMIAL, z))
+
+
+def cos(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosine for ``-pi/4 <= x <= pi/4``, within 1 ulp, by the polynomial of fdlibm (k_cos.c).
+
+    The rounding error of ``1 - x**2 / 2`` is carried along, as in FreeBSD's k_cos.c.
+    """
+    z = x * x
+    half = 0.5 * z
+    near = 1.0 - half
+    found: NDArray[np.float64] = near + (((1.0 - near) - half) + z * polynomial(COS_POLYNOMIAL, z))
+    return found
+
+
+def asin(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the arc sine in radians, elementwise, within 1 ulp.
+
+    Below 1/2 ``x + x * R(x**2)``, `R` a quotient of polynomials; from there on ``pi/2 - 2 * asin(s)`` with
+    ``s = sqrt((1 - x) / 2)``, split into its first 24 bits `high` and the rest `low`. The method and its coefficients
+    are those of fdlibm (Sun Microsystems, e_asin.c), which cuts `s` at another bit.
+
+    Parameters
+    ----------
+    x
+        (n,) from 0 to 1, both inclusive.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) float64, 0 to pi/2.
+    """
+    large = x >= 0.5  # noqa: PLR2004 - sin(30 degrees)
+    z = np.where(large, 0.5 * (1.0 - x), x * x)
+    r = polynomial(ASIN_ABOVE, z) / (1.0 + polynomial(ASIN_BELOW, z))
+    s = np.sqrt(z)
+    high = np.floor(s * 2.0**24) / 2.0**24  # its square is exact
+    low = (z - high * high) / np.where(s > 0.0, s + high, 1.0)
+    less = 2.0 * s * r - (HALF_PI_LOW - 2.0 * low)
+    found: NDArray[np.float64] = np.where(large, QUARTER_PI - (less - (QUARTER_PI - 2.0 * high)), x + x * r)
+    return found

@@ -115,6 +115,65 @@ def cosine(left: Sequence[Any], right: Sequence[Any]) -> float | None:
     return dot / below if below and math.isfinite(below) else None
 
 
+SP = (
+    -1.66666666666666324348e-01, 8.33333333332248946124e-03, -1.98412698298579493134e-04, 2.75573137070700676789e-06,
+    -2.50507602534068634195e-08, 1.58969099521155010221e-10,
+)  # fmt: skip
+CP = (
+    4.16666666666666019037e-02, -1.38888888888741095749e-03, 2.48015872894767294178e-05, -2.75573143513906633035e-07,
+    2.08757232129817482790e-09, -1.13596475577881948265e-11,
+)  # fmt: skip
+
+
+def sine(degrees: float) -> float:
+    """Return the sine of 0 to 90 degrees after fdlibm's k_sin.c, from 45 on FreeBSD's k_cos.c of the complement."""
+    small = degrees < 45.0  # noqa: PLR2004
+    x = (degrees if small else 90.0 - degrees) * (math.pi / 180.0)
+    z = x * x
+    if small:
+        return x + z * x * (SP[0] + z * (SP[1] + z * (SP[2] + z * (SP[3] + z * (SP[4] + z * SP[5])))))
+    r = z * (CP[0] + z * (CP[1] + z * (CP[2] + z * (CP[3] + z * (CP[4] + z * CP[5])))))
+    hz = 0.5 * z
+    w = 1.0 - hz
+    return w + (((1.0 - w) - hz) + z * r)
+
+
+AP = (
+    1.66666666666666657415e-01, -3.25565818622400915405e-01, 2.01212532134862925881e-01, -4.00555345006794114027e-02,
+    7.91534994289814532176e-04, 3.47933107596021167570e-05,
+)  # fmt: skip
+AQ = (-2.40339491173441421878e00, 2.02094576023350569471e00, -6.88283971605453293030e-01, 7.70381505559019352791e-02)
+
+
+def arcsine(x: float) -> float:
+    """Return asin(x) for 0 <= x <= 1 after fdlibm's e_asin.c (Sun Microsystems), `s` cut after 24 bits."""
+    small = x < 0.5  # noqa: PLR2004
+    t = x * x if small else 0.5 * (1.0 - x)
+    p = t * (AP[0] + t * (AP[1] + t * (AP[2] + t * (AP[3] + t * (AP[4] + t * AP[5])))))
+    r = p / (1.0 + t * (AQ[0] + t * (AQ[1] + t * (AQ[2] + t * AQ[3]))))
+    if small:
+        return x + x * r
+    s = math.sqrt(t)
+    w = math.ldexp(math.floor(math.ldexp(s, 24)), -24)
+    c = (t - w * w) / (s + w) if s else 0.0
+    return math.pi / 4.0 - ((2.0 * s * r - (6.12323399573676603587e-17 - 2.0 * c)) - (math.pi / 4.0 - 2.0 * w))
+
+
+def distance(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> float | None:
+    """Return the haversine distance in km, past a quarter of the way around by way of the antipode of `b`."""
+    a, b, east, west = abs(lat_a), abs(lat_b), abs(lon_a), abs(lon_b)
+    if not (a <= 90.0 and b <= 90.0 and east <= 180.0 and west <= 180.0):  # noqa: PLR2004
+        return None
+    turn = min(abs(lon_a - lon_b), (180.0 - east) + (180.0 - west))
+    inner = sine(90.0 - a) * sine(90.0 - b)
+    up, along = sine(abs(lat_a - lat_b) / 2.0), sine(turn / 2.0)
+    h = up * up + inner * (along * along)
+    up, along = sine(abs(lat_a + lat_b) / 2.0), sine((180.0 - turn) / 2.0)
+    rest = up * up + inner * (along * along)
+    angle = 2.0 * arcsine(math.sqrt(h)) if h < rest else math.pi - 2.0 * arcsine(math.sqrt(rest))
+    return 6371.0088 * angle
+
+
 DERIVED: dict[str, Callable[..., float | None]] = {
     "abs": abs,
     "sign": lambda x: 1.0 if x > 0 else -1.0 if x < 0 else 0.0,
@@ -127,6 +186,7 @@ DERIVED: dict[str, Callable[..., float | None]] = {
     "least": min,
     "bucketize": lambda x, *bounds: sum(x >= each for each in bounds),
     "cosine": cosine,
+    "distance": distance,
     "add": operator.add, "sub": operator.sub, "mul": operator.mul,
     "div": lambda a, b: a / b if b else None,
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,

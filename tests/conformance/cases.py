@@ -23,6 +23,7 @@ from unskew.pipelines import (
     covariance,
     day_of_month,
     day_of_week,
+    distance,
     exp,
     feature,
     greatest,
@@ -156,7 +157,7 @@ EVERYTHING = FeatureSet(
             },
         ),
     ],
-    request={"amount": Decimal(12, 2), "now": Timestamp, "name": String},
+    request={"amount": Decimal(12, 2), "now": Timestamp, "name": String, "lat": Float(-91, 91), "lon": Float(-181, 181)},
     derived={
         "share": feature("aggregates.i_sum_1h") / feature("aggregates.n_1d"),
         "log": log1p(request("amount")).clip(-1, 5),
@@ -172,6 +173,8 @@ EVERYTHING = FeatureSet(
         "unlike": cosine(feature("aggregates.d_last_3_1d"), feature("aggregates.i_top_3_1h")),
         **one_hot("letter", feature("aggregates.s_last_1h"), "a", "é"),
         "between": feature("aggregates.n_1h").between(1, 3),
+        "far": distance(request("lat"), request("lon"), feature("aggregates.f_last_1d"), feature("aggregates.i_last_1d")),
+        "near": distance(feature("aggregates.f_last_1d"), 0, feature("aggregates.f_first_1d"), feature("aggregates.n_1d") / 4096),
         "named": (request("name") != "é") & feature("aggregates.s_mode_1d").isin("a", ""),
     },
 )  # fmt: skip
