@@ -73,7 +73,7 @@ class Subject:
                 continue
             columns = {name for each in self.sources[view.source] for name in each}
             holding = [f"`{each.name}`" for each in view.features if holds(view, each.fields, columns)]
-            also = f", and the key itself in {', '.join(holding)}" if holding else ""
+            also = f", and values made of the key in {', '.join(holding)}" if holding else ""
             found.append(
                 f"tiles of view `{view.name}`, of other entities, keep what they counted of these rows{also}, "
                 "until an upload over the erased archive closes them"
@@ -162,7 +162,8 @@ def cells(source: SourcePlan, way: Mapping[str, Any], read: Read) -> Cells:
 
 def holds(view: ViewPlan, fields: Iterable[int], columns: set[str]) -> bool:
     """Return whether states keep values made of the columns; sums do not."""
-    return any(view.fields[each].kind != "add" and mentions(view.fields[each].lift, columns) for each in fields)
+    kept = (view.fields[each] for each in fields if view.fields[each].kind != "add")
+    return any(mentions(lift, columns) for each in kept for lift in each.lifts())
 
 
 def mentions(node: Node, columns: set[str]) -> bool:
