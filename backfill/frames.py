@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from unskew.pipelines.errors import InputError
+from unskew.pipelines.errors import InputError, nearest
+from unskew.pipelines.plan import SetPlan
 
 
 def as_table(frame: object) -> pa.Table:
@@ -20,6 +22,29 @@ def as_table(frame: object) -> pa.Table:
         return pa.Table.from_pandas(frame, preserve_index=False)
     message = f"events of type `{type(frame).__name__}` cannot be read; give a path, an Arrow table or a data frame"
     raise InputError(message)
+
+
+def events_of(plan: SetPlan, events: Any, source: str) -> Any:
+    """Return the events of one source."""
+    if isinstance(events, str | Path) and (Path(events) / source).is_dir():
+        return Path(events) / source
+    if isinstance(events, Mapping):
+        if source not in events:
+            message = f"events of source `{source}` are missing; {nearest(source, events)}"
+            raise InputError(message)
+        return events[source]
+    if len(plan.sources) > 1:
+        if isinstance(events, str | Path):
+            message = (
+                f"folder `{events}` has no folder `{source}`; give a folder with one of Parquet files for each source"
+            )
+            raise InputError(message)
+        names = ", ".join(f"`{each.name}`" for each in plan.sources)
+        message = (
+            f"set `{plan.name}` has several sources; give events for each by name, or a folder of folders: {names}"
+        )
+        raise InputError(message)
+    return events
 
 
 def hidden(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, overload
 import pyarrow as pa
 
 from unskew.backfill.events import Piece, open_events, reaching, staged, write_arrow
+from unskew.backfill.frames import events_of
 from unskew.backfill.reuse import Reused, events_digest, reused, table_digest
 from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
 from unskew.backfill.spine import block_sizes, earliest, spine_slices, stage_spine
@@ -17,7 +18,7 @@ from unskew.pipelines.backends.beam import expand, write_block
 from unskew.pipelines.backends.beam_judge import SHUFFLED
 from unskew.pipelines.backends.beam_shuffle import joined
 from unskew.pipelines.backends.beam_sql import AsOf, Flip, Job
-from unskew.pipelines.errors import EngineError, InputError, nearest
+from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.manifest import write_manifest
 from unskew.pipelines.plan import SetPlan
@@ -212,29 +213,6 @@ def new_output(output: str | Path) -> Path:
         message = f"output `{target}` cannot be made: {error.strerror}; name a folder that can"
         raise InputError(message) from error
     return target
-
-
-def events_of(plan: SetPlan, events: Any, source: str) -> Any:
-    """Return the events of one source."""
-    if isinstance(events, str | Path) and (Path(events) / source).is_dir():
-        return Path(events) / source
-    if isinstance(events, Mapping):
-        if source not in events:
-            message = f"events of source `{source}` are missing; {nearest(source, events)}"
-            raise InputError(message)
-        return events[source]
-    if len(plan.sources) > 1:
-        if isinstance(events, str | Path):
-            message = (
-                f"folder `{events}` has no folder `{source}`; give a folder with one of Parquet files for each source"
-            )
-            raise InputError(message)
-        names = ", ".join(f"`{each.name}`" for each in plan.sources)
-        message = (
-            f"set `{plan.name}` has several sources; give events for each by name, or a folder of folders: {names}"
-        )
-        raise InputError(message)
-    return events
 
 
 def checked_account(folder: Path, read: int) -> dict[str, dict[str, int]]:

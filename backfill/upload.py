@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unskew.backfill.events import Piece, judge, open_events, reaching, staged
+from unskew.backfill.frames import events_of
 from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
-from unskew.backfill.training import checked_account, events_of, new_output
+from unskew.backfill.training import checked_account, new_output
 from unskew.pipelines.backends.beam_sql import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
 from unskew.pipelines.errors import InputError

@@ -2,20 +2,23 @@
 
 ``read = quarantined + late + archived + duplicates + filtered + applied``: the job writes the fate of each line
 before deduplication; quarantined and late lines are kept, applied ones are the rows of the tiles. Each count is
-compared with another of the same lines.
+compared with another of the same lines. Rows that were erased since count as they did (`ERASED` has how many a part held).
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unskew.online.changelog import read_changelog
+from unskew.online.changelog import parts, read_changelog, read_part
 from unskew.pipelines.backends.flink import FlinkJob, Stream
 from unskew.pipelines.errors import EngineError
+
+ERASED = "erased.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ def take_account(job: FlinkJob, out: Path, *, lines: int | None) -> Account:
     named = {each.name: each for each in job.streams}
     fates = counts(read_changelog(out, named["fates"], ["fate"])["fate"])
     reasons = counts(read_changelog(out, named["quarantine"], ["reason"])["reason"])
-    late = read_changelog(out, named["late"], ["seq"]).num_rows
+    if erased := erased_rows(out, named["quarantine"]):
+        reasons["erased"] = erased
+    late = read_changelog(out, named["late"], ["seq"]).num_rows + erased_rows(out, named["late"])
     skipped = read_changelog(out, named["skipped"], ["view"])["view"]
     tiles = [each for each in job.streams if each.kind == "tiles"]
     applied = {each.view: applied_rows(out, each, bounded=lines is not None) for each in tiles}
@@ -80,10 +85,26 @@ def counts(column: pa.ChunkedArray) -> dict[str, int]:
 def applied_rows(out: Path, stream: Stream, *, bounded: bool) -> int:
     """Count the rows of a view's tiles; without expiry the tiles' own counts must agree."""
     rows = read_changelog(out, stream, [*stream.key, "n"])
-    if bounded:
+    erased = erased_rows(out, stream)
+    if bounded and not erased:
         newest = rows.group_by(list(stream.key)).aggregate([("n", "max")])
         require_equal(f"rows of {stream.name}", rows.num_rows, pc.sum(newest["n_max"]).as_py() or 0)
-    return int(rows.num_rows)
+    return int(rows.num_rows) + erased
+
+
+def erased_rows(out: Path, stream: Stream) -> int:
+    """Return how many rows were erased from the parts that count."""
+    held = erased_parts(out).get(stream.name, {})
+    own = [each for each in parts(out / stream.name) if each.name in held] if held else []
+    schema = pa.schema([("seq", pa.int64())])
+    return sum(held[each.name] - read_part(each, stream, schema).num_rows for each in own)
+
+
+def erased_parts(out: Path) -> dict[str, dict[str, int]]:
+    """Return for each stream how many rows its parts held before some were erased."""
+    path = out / ERASED
+    found: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 def require_equal(what: str, found: int, expected: int) -> None:

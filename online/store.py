@@ -130,7 +130,8 @@ class SqliteStore:
                 raise StoreError(message)
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = NORMAL")
-            self.connection.executescript(SCHEMA)
+            if not known:  # opening alone writes nothing
+                self.connection.executescript(SCHEMA)
 
     def __enter__(self) -> SqliteStore:
         """Return the store itself."""
@@ -338,3 +339,46 @@ class SqliteStore:
         """Count writes that the guard refused; call it within a transaction."""
         query = "INSERT INTO rejected VALUES (?, ?, ?) ON CONFLICT (epoch, view) DO UPDATE SET writes = writes + excluded.writes"
         self.connection.execute(query, (epoch, view, writes))
+
+    # Erasure
+
+    def entities(self, view: str) -> Iterator[bytes]:
+        """Yield the entities of which a view has records, of any generation or epoch."""
+        query = "SELECT entity FROM closed WHERE view = ?1 UNION SELECT entity FROM open WHERE view = ?1"
+        with self.errors():
+            for (entity,) in self.connection.execute(query, (view,)):
+                yield entity
+
+    def held(self, view: str, keys: Sequence[bytes]) -> dict[Side, int]:
+        """Return how many records of the entities a view has, of all generations and epochs."""
+        found: dict[Side, int] = {"closed": 0, "open": 0}
+        with self.errors():
+            for side in found:
+                query = f"SELECT count(*) FROM {side} WHERE view = ? AND entity = ?"
+                found[side] = sum(self.connection.execute(query, (view, key)).fetchone()[0] for key in keys)
+        return found
+
+    def erase(self, keys: Mapping[str, Sequence[bytes]]) -> None:
+        """Delete the records of entities by view, all in one transaction, and leave no copy of them in the file.
+
+        The file is written anew: replaced and dropped records stand in its free pages. That takes as much room
+        again while it lasts, and what writes waits. Without keys it completes an erasure that was cut off.
+
+        Raises
+        ------
+        StoreError
+            If a reader holds on to the file as it was.
+        """
+        with self.errors():
+            self.connection.execute("PRAGMA secure_delete = ON")
+        with self.transaction():
+            for view, own in keys.items():
+                rows = [(view, key) for key in own]
+                for side in ("closed", "open"):
+                    self.connection.executemany(f"DELETE FROM {side} WHERE view = ? AND entity = ?", rows)
+        with self.errors():
+            self.connection.execute("VACUUM")
+            (busy, *_) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            message = f"store `{self.path}` is being read: the records are deleted, but its log still holds them; run again when nobody reads it"
+            raise StoreError(message)

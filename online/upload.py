@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from unskew.online.read import check_fingerprints, entity_key
 from unskew.online.store import SqliteStore, ViewContent
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.manifest import MANIFEST, digests
+from unskew.pipelines.manifest import check_files, read_manifest
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import closed_layout
 
@@ -60,20 +59,6 @@ def load_upload(store: SqliteStore, plan: SetPlan, folder: str | Path, instant: 
     return generation
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of an upload."""
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"folder `{path}` is no upload: its {MANIFEST} cannot be read ({error}); run `unskew upload`"
-        raise InputError(message) from error
-    for each in ("sources", "views", "fingerprints", "files"):
-        if not isinstance(manifest, dict) or not isinstance(manifest.get(each), dict):
-            message = f"folder `{path}` is no upload: its {MANIFEST} names no {each}; run `unskew upload`"
-            raise InputError(message)
-    return manifest
-
-
 def source_ends(path: Path, source: SourcePlan, manifest: dict[str, Any]) -> tuple[int, int]:
     """Return a source's cut and batch_end, ms, which must follow from one another (design section 8)."""
     found = manifest["sources"].get(source.name)
@@ -82,17 +67,6 @@ def source_ends(path: Path, source: SourcePlan, manifest: dict[str, Any]) -> tup
         message = f"upload `{path}` has `{found}` for source `{source.name}`, no cut and its batch_end; upload again"
         raise InputError(message)
     return cut, end
-
-
-def check_files(path: Path, manifest: dict[str, Any]) -> None:
-    """Refuse an upload of which a file is missing, too much, or not as it was written."""
-    there, written = digests(path), manifest["files"]
-    unlike = sorted(name for name in there.keys() | written.keys() if there.get(name) != written.get(name))
-    if unlike:
-        message = (
-            f"upload `{path}` is not as it was written: {len(unlike)} file(s) differ, first `{unlike[0]}`; upload again"
-        )
-        raise InputError(message)
 
 
 def check_view(path: Path, view: ViewPlan, manifest: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from unskew.backfill.events import floored_millis, judge, open_events
-from unskew.backfill.training import events_of
+from unskew.backfill.frames import events_of
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.plan import ColumnPlan, SetPlan, SourcePlan
 

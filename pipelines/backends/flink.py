@@ -20,7 +20,7 @@ from unskew.pipelines.timegrid import DAY
 
 __all__ = [
     "DOWNTIME", "FlinkJob", "Stream", "compile_source", "decode_ordered", "identity_hash", "ordered_values",
-    "view_streams",
+    "state_life", "view_streams",
 ]  # fmt: skip
 DOWNTIME = 7 * DAY  # how long a stopped job may wait before its state expires
 
@@ -93,7 +93,7 @@ def compile_source(
 
 def settings(source: SourcePlan, views: Sequence[ViewPlan], *, watch: bool) -> tuple[tuple[str, str], ...]:
     """Return the settings that the meaning or the sharing of the scan depends on."""
-    keep = source.allowed_lateness + max(each.hop for each in views) + DOWNTIME
+    keep = state_life(source, views)
     # State expires only where the job does not end: heap state pays for the clean-up at each access.
     expiry = (("table.exec.state.ttl", f"{keep} ms"),) if watch else ()
     return (
@@ -103,3 +103,8 @@ def settings(source: SourcePlan, views: Sequence[ViewPlan], *, watch: bool) -> t
         ("table.optimizer.reuse-optimize-block-with-digest-enabled", "true"),  # one scan for all sinks
         ("pipeline.object-reuse", "true"),
     )
+
+
+def state_life(source: SourcePlan, views: Sequence[ViewPlan]) -> int:
+    """Return how long after a tile's last event a watched job keeps its state, ms."""
+    return source.allowed_lateness + max(each.hop for each in views) + DOWNTIME

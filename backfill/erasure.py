@@ -1,0 +1,162 @@
+"""Erasing an entity's rows from Parquet: archives and training sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unskew.backfill.aliases import Aliases, as_declared, carriers
+from unskew.backfill.events import check_columns, encoded
+from unskew.backfill.frames import events_of, parquet_files, plain
+from unskew.backfill.rewrite import write_without, writer_options
+from unskew.pipelines.durable import leftovers, swap
+from unskew.pipelines.encoding import Cell
+from unskew.pipelines.erasure import Cells, Subject
+from unskew.pipelines.errors import InputError
+from unskew.pipelines.manifest import MANIFEST, replace_manifest
+from unskew.pipelines.plan import ColumnPlan, SourcePlan
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of Parquet files are an entity's: those whose columns read as all the cells of one of `ways`."""
+
+    columns: tuple[ColumnPlan, ...]
+    ways: tuple[Cells, ...]
+    aliases: Aliases = field(default_factory=dict)
+
+    def of(self, table: pa.Table) -> pa.Array:
+        """Return (n,) whether each row is the entity's; a key of a wrong type is nobody's."""
+        names = [each.name for each in self.columns]
+        declared = as_declared(table, names, self.aliases)
+        tests: list[str] = []
+        values: list[Cell] = []
+        for way in self.ways:
+            same = []
+            for column in self.columns:
+                if column.name in way:
+                    value, wrong = encoded(column, declared.schema.field(column.name).type) or ("NULL", "TRUE")
+                    same.append(f"{value} = ? AND NOT {wrong}")
+                    values.append(way[column.name])
+            tests.append(f"coalesce({' AND '.join(same)}, FALSE)")
+        with duckdb.connect() as connection:
+            connection.execute("SET threads = 1; SET TimeZone = 'UTC'")
+            connection.register("batch", plain(declared))
+            query = f"SELECT {' OR '.join(tests)} AS gone FROM batch"
+            found = connection.sql(query, params=values).to_arrow_table()
+        return found["gone"].combine_chunks()
+
+    def count(self, path: Path) -> int:
+        """Return how many rows of a file are the entity's; where there are any, the file can be written again."""
+        with pq.ParquetFile(path) as file:
+            paths = [each for column in self.columns for each in carriers(file.schema_arrow, column.name, self.aliases)]
+            groups = (file.read_row_group(each, columns=paths) for each in range(file.num_row_groups))
+            found = sum(int(self.of(each).true_count) for each in groups)
+            if found:
+                writer_options(file, path)
+            return found
+
+
+@dataclass
+class ParquetPlace:
+    """Parquet files of one kind.
+
+    Parameters
+    ----------
+    name
+        What to call them.
+    path
+        A file, or a folder of them; hidden ones are not read.
+    """
+
+    name: str
+    path: Path
+    source: SourcePlan
+    rows: Rows
+
+    def find(self) -> dict[str, int]:
+        """Return the number of rows of the entity."""
+        return {"rows": sum(self.held().values())}
+
+    def held(self) -> dict[Path, int]:
+        """Return the rows of the entity in each file that has some."""
+        files = parquet_files(self.path)
+        for each in files:
+            check_columns(self.source, schema_of(each), f"file `{each}`")
+        found = {each.resolve(): self.rows.count(each) for each in files}
+        return {path: count for path, count in found.items() if count}
+
+    def erase(self) -> None:
+        """Write each file that holds rows of the entity without them, one after the other."""
+        for each in leftovers(self.path) if self.path.is_dir() else ():
+            each.unlink()
+        for each in self.held():
+            write_without(each, self.rows.of)
+            swap(each)
+
+    def remains(self) -> list[str]:
+        """Return nothing: a file has the row or not."""
+        return []
+
+
+class TrainingSet(ParquetPlace):
+    """A training set: its rows about the entity, and their number in its manifest."""
+
+    def erase(self) -> None:
+        """Remove the rows, then count again."""
+        super().erase()
+        path = self.path / MANIFEST
+        if path.is_file():
+            rows = sum(pq.read_metadata(each).num_rows for each in parquet_files(self.path))
+            replace_manifest(path, json.loads(path.read_text(encoding="utf-8")) | {"rows": rows})
+
+
+def schema_of(path: Path) -> pa.Schema:
+    """Return a file's schema."""
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        message = f"file `{path}` is no readable Parquet file: {str(error).splitlines()[0]}"
+        raise InputError(message) from error
+
+
+def archives(who: Subject, events: Any) -> list[ParquetPlace]:
+    """Return the archive of each source that holds the entity.
+
+    Parameters
+    ----------
+    events
+        As `backfill` takes files and folders; by name, sources may be left out.
+    """
+    found = []
+    for name, ways in who.sources.items():
+        if isinstance(events, Mapping) and name not in events:
+            continue
+        path = Path(events_of(who.plan, events, name))
+        source = who.plan.source(name)
+        found.append(place(f"archive {path}", path, source, ways))
+    return found
+
+
+def training_set(who: Subject, folder: Path) -> TrainingSet:
+    """Return a training set, which names the entity as the spine did."""
+    ways = who.of_spine()
+    columns = tuple(who.plan.spine_keys().values())
+    shape = replace(who.plan.sources[0], columns=columns, aliases=())
+    found = place(f"training set {folder}", folder, shape, ways)
+    return TrainingSet(**vars(found))
+
+
+def place(name: str, path: Path, source: SourcePlan, ways: Sequence[Cells]) -> ParquetPlace:
+    """Return files of a source's rows of which only the columns that name the entity are looked at."""
+    columns = tuple(each for each in source.columns if any(each.name in way for way in ways))
+    aliases = tuple((column, others) for column, others in source.aliases if column in {each.name for each in columns})
+    narrow = replace(source, columns=columns, aliases=aliases)
+    return ParquetPlace(name, path, narrow, Rows(columns, tuple(ways), dict(aliases)))

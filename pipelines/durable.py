@@ -1,0 +1,39 @@
+"""Files that are replaced whole: a reader, and whoever comes after a crash, sees the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+SUFFIX = ".erasing"
+
+
+def aside(path: Path) -> Path:
+    """Return the hidden name beside a file under which its successor is written."""
+    return path.with_name(f".{path.name}{SUFFIX}")
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Yield what a run that was cut off has left aside below a folder."""
+    yield from folder.rglob(f".*{SUFFIX}")
+
+
+def swap(path: Path) -> None:
+    """Let what was written aside take a file's place, with its rights and times, once it is on the disk."""
+    new = aside(path)
+    if path.exists():
+        shutil.copystat(path, new)  # the order of a stream's attempts is told by their times
+    sync(new)
+    new.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder's names are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
