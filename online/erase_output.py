@@ -88,7 +88,7 @@ class OutputPlace:
                     for stream in view_streams(view, source):
                         for path in visible(self.path / stream.name):
                             yield stream, path, keyed_rows(path, stream, view, ways)
-            for stream in account_streams(self.views(source)):
+            for stream in account_streams(self.views(source), source):
                 if stream.kind in RAW:
                     for path in visible(self.path / stream.name):
                         yield stream, path, raw_rows(path, stream, source, self.who)
