@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.depth import DEPTH
@@ -518,6 +518,7 @@ numbers = st.none() | st.sampled_from((0.0, 1.0, -1.0)) | st.integers(-(10**9), 
     st.recursive(LEAVES, derived_calls, max_leaves=12),
     st.lists(st.tuples(numbers, numbers, st.none() | st.integers(-99, 99), st.integers(-(10**14), 10**14)), min_size=1),
 )
+@example(("round", ("feature", "x", 1)), [(-0.25, None, None, 0), (-0.5, None, None, 0), (0.5, None, None, 0)])
 def test_the_evaluator_of_derived_features_agrees_to_the_bit(expression: Any, rows: list[tuple[Any, ...]]) -> None:
     columns: dict[str, Values] = {}
     for name, cells in zip(("x", "y", "r", "ms"), zip(*rows, strict=True), strict=True):
