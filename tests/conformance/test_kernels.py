@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.depth import DEPTH
-from tests.online.test_read import plain
+from tests.plain import plain
 from tests.simulation.world import column_of
 from unskew.backfill.bucket import bucket_features
 from unskew.backfill.window_states import Events, Spine
