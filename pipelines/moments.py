@@ -93,12 +93,11 @@ def numerator(n: Ints, x: Ints, y: Ints, parts: Sequence[Ints]) -> NDArray[np.fl
     parts
         (r,) each: sums of the products of the high parts, of a high and a low one (one or two), of the low parts.
     """
-    high, *middle, low = parts
-    sizes = [abs(each.astype(np.float64)) for each in (high, *middle, low, n, x, y)]
-    products = sizes[0] * 2.0 ** (2 * BITS) + sum(sizes[1 : len(middle) + 1]) * 2.0**BITS + sizes[len(middle) + 1]
-    weights = [1 << (2 * BITS), *[(2 if len(middle) == 1 else 1) << BITS for _ in middle], 1]
+    middle = len(parts) - 2
+    weights = [1 << 2 * BITS, *[(2 if middle == 1 else 1) << BITS] * middle, 1]
+    products = sum(size(each) * float(weight) for each, weight in zip(parts, weights, strict=True))
+    fits = products * np.maximum(size(n), 1) + size(x) * size(y) < SAFE
     found = np.empty(len(n), np.float64)
-    fits = 2 * products * np.maximum(sizes[-3], 1) + sizes[-2] * sizes[-1] < SAFE
     total = zero(int(fits.sum()))
     for each, weight in zip(parts, weights, strict=True):
         total = plus(total, times(each[fits], np.full(len(total[0]), weight, np.int64)))
@@ -108,6 +107,11 @@ def numerator(n: Ints, x: Ints, y: Ints, parts: Sequence[Ints]) -> NDArray[np.fl
         exact = sum(int(each[row]) * weight for each, weight in zip(parts, weights, strict=True))
         found[row] = float(int(n[row]) * exact - int(x[row]) * int(y[row]))
     return found
+
+
+def size(values: Ints) -> NDArray[np.float64]:
+    """Return magnitudes, rounded."""
+    return np.abs(values.astype(np.float64))
 
 
 def zero(rows: int) -> Wide:
