@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,25 @@ def put_closed(store: SqliteStore, held: Sequence[oracle.Event], end: int) -> No
     store.flip(generation, {LOG.name: (cut, end)}, cut)
 
 
+def known_of_head(events: Sequence[oracle.Event], who: int, t: int) -> list[int]:
+    """Return what a read knows of the tile of `t`: the newest version's sequence, whether it was ahead, or behind.
+
+    A version holds the tile's events up to its own in the log; it will do where all are before `t`.
+    """
+    tile = [each for each in events if each.cells["who"] == who and each.ts // VIEW.hop == t // VIEW.hop]
+    groups = {(-1, None): tile}
+    for number, of in enumerate(VIEW.fields):
+        for each in tile if of.kind == "multiset" else ():
+            value = oracle.lifted(of.lift, each.cells)
+            if value is not None:
+                groups.setdefault((number, value), []).append(each)  # type: ignore[arg-type]
+    fit = {key: list(takewhile(lambda each: each.ts < t, group)) for key, group in groups.items()}
+    ahead = any(group and not fit[key] for key, group in groups.items())
+    behind = any(each.ts < t for key, group in groups.items() for each in group[len(fit[key]) :])
+    sequence = fit[-1, None][-1].position if fit[-1, None] else -1
+    return [sequence, ahead, behind]
+
+
 @settings(max_examples=60 * DEPTH, deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 25), st.booleans(), st.sampled_from((-DAY, 0, 2 * DAY)))
 def test_closed_and_open_tiles_read_as_the_oracle_says(seed: int, n: int, closed: bool, end: int) -> None:
@@ -115,8 +135,11 @@ def test_closed_and_open_tiles_read_as_the_oracle_says(seed: int, n: int, closed
         jitter = (0, 0, 1, HOUR, HOUR + 1, 5 * MINUTE, 2 * HOUR, rng.randrange(3 * HOUR), DAY)
         spine = [{"who": rng.choice((1, 2, 3))} for _ in range(6)]
         instants = [end + rng.choice(jitter) for _ in spine]
-        found = FeatureReader(PLAN, store).read(spine, instants).table()
+        reading = FeatureReader(PLAN, store).read(spine, instants)
+        found = reading.table()
+    streamed = [each for each in events if not closed or each.ts >= end]
     values = {name: python_values(found[name]) for name in found.column_names}
     for number, (row, t) in enumerate(zip(spine, instants, strict=True)):
         for name, wanted in expected(VIEW, events, row | {"t": t}).items():
             assert plain(values[name][number]) == plain(wanted), (name, row, t)
+        assert reading.knowledge["v"][number].tolist() == known_of_head(streamed, row["who"], t), (row, t)
