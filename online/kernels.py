@@ -134,7 +134,7 @@ def scalar_states(
                     before = state
                     state = merged(kind, valid, state, value)
                     valid = True
-                    overflow |= kind == ADD and ((before ^ state) & (value ^ state)) < 0
+                    overflow |= ((before ^ state) & (value ^ state)) < 0  # only a sum is neither of both
             lo = first_from(opened, base_o, n_o, max(tail, batch_end))
             for row in range(lo, first_from(opened, base_o, n_o, head)):
                 start = opened[base_o + row]
@@ -146,7 +146,7 @@ def scalar_states(
                     before = state
                     state = merged(kind, valid, state, value)
                     valid = True
-                    overflow |= kind == ADD and ((before ^ state) & (value ^ state)) < 0
+                    overflow |= ((before ^ state) & (value ^ state)) < 0  # only a sum is neither of both
             states[r, q], known[r, q] = state, valid
     return states, known, knowledge, overflow
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +34,9 @@ from unskew.pipelines import (
 )
 from unskew.pipelines.arrow import python_values
 from unskew.pipelines.backends import oracle
-from unskew.pipelines.records import closed_layout
+from unskew.pipelines.errors import EngineError
+from unskew.pipelines.plan import ViewPlan
+from unskew.pipelines.records import Rows, Section, closed_layout, open_layout, pack
 from unskew.pipelines.states import StateField
 from unskew.pipelines.timegrid import DAY, HOUR, MINUTE
 
@@ -49,15 +52,19 @@ SOURCE = EventSource(
     "events", {"id": Int64, "ts": Timestamp, "who": Int64, "i": Int32(-1000, 1000), "s": String, "b": Bool},
     event_time="ts", event_id="id", deduplicate=False,
 )  # fmt: skip
+WINDOWS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("1h", {}), ("2h", {"delay": "2h", "hop": "1h"}), ("lifetime", {"hop": "1d"}),
+    ("3h", {"delay": "1h", "hop": "1h", "accuracy": "daily"}),
+)  # fmt: skip
 FEATURES = {
-    f"{name}_{number}": each.over(size, **more)  # type: ignore[arg-type]
+    f"{name}_{number}": each.over(size, **more)
     for name, each in AGGREGATES.items()
-    for number, (size, more) in enumerate(
-        (("1h", {}), ("2h", {"delay": "1h", "hop": "1h"}), ("lifetime", {"hop": "1d"}))
-    )
+    for number, (size, more) in enumerate(WINDOWS)
 }
-PLAN = plan(FeatureSet("kernels", [FeatureView("v", Entity("who", "who"), SOURCE, FEATURES)]))
-VIEW, LOG = PLAN.views[0], PLAN.sources[0]
+WHO = Entity("who", "who")
+FINE = {f"{name}_fine": AGGREGATES[name].over("10s", hop="1ms") for name in ("sum", "last_s", "distinct", "top_2")}
+PLAN = plan(FeatureSet("kernels", [FeatureView("v", WHO, SOURCE, FEATURES), FeatureView("fine", WHO, SOURCE, FINE)]))
+LOG = PLAN.sources[0]
 
 
 def draw_rows(rng: random.Random, end: int, n: int) -> list[dict[str, Any]]:
@@ -89,27 +96,34 @@ def put_closed(store: SqliteStore, held: Sequence[oracle.Event], end: int) -> No
     whos = sorted({each.cells["who"] for each in ordered})  # type: ignore[type-var]
     entity = np.array([whos.index(each.cells["who"]) for each in ordered], np.int64)
     ts = np.array([each.ts for each in ordered], np.int64)
-    events = Events(entity, ts, None, [column_of(each, ordered) for each in VIEW.fields])
     generation = store.new_generation()
-    features = {each.name: each.fingerprint for each in VIEW.features}
-    store.put_content("closed", str(generation), VIEW.name, ViewContent(closed_layout(VIEW), features))
-    records = closed_records(VIEW, events, len(whos), end)
-    store.put_closed(
-        generation, VIEW.name, [(entity_key([who]), each) for who, each in zip(whos, records, strict=True)]
-    )
+    for view in PLAN.views:
+        events = Events(entity, ts, None, [column_of(each, ordered) for each in view.fields])
+        records = closed_records(view, events, len(whos), end)
+        put_records(store, generation, view, list(zip(whos, records, strict=True)))
+    flip(store, generation, end)
+
+
+def put_records(store: SqliteStore, generation: int, view: ViewPlan, records: Sequence[tuple[Any, bytes]]) -> None:
+    features = {each.name: each.fingerprint for each in view.features}
+    store.put_content("closed", str(generation), view.name, ViewContent(closed_layout(view), features))
+    store.put_closed(generation, view.name, [(entity_key([who]), record) for who, record in records])
+
+
+def flip(store: SqliteStore, generation: int, end: int) -> None:
     cut = end + LOG.allowed_lateness
     assert LOG.batch_end(cut) == end
     store.flip(generation, {LOG.name: (cut, end)}, cut)
 
 
-def known_of_head(events: Sequence[oracle.Event], who: int, t: int) -> list[int]:
+def known_of_head(view: ViewPlan, events: Sequence[oracle.Event], who: int, t: int) -> list[int]:
     """Return what a read knows of the tile of `t`: the newest version's sequence, whether it was ahead, or behind.
 
     A version holds the tile's events up to its own in the log; it will do where all are before `t`.
     """
-    tile = [each for each in events if each.cells["who"] == who and each.ts // VIEW.hop == t // VIEW.hop]
+    tile = [each for each in events if each.cells["who"] == who and each.ts // view.hop == t // view.hop]
     groups = {(-1, None): tile}
-    for number, of in enumerate(VIEW.fields):
+    for number, of in enumerate(view.fields):
         for each in tile if of.kind == "multiset" else ():
             value = oracle.lifted(of.lift, each.cells)
             if value is not None:
@@ -127,12 +141,16 @@ def test_closed_and_open_tiles_read_as_the_oracle_says(seed: int, n: int, closed
     rng = random.Random(seed)  # noqa: S311 - not for secrets
     rows = draw_rows(rng, end, n)
     events = accepted(LOG, rows)
+    early = rng.random() < 0.5  # the stream wrote tiles that the upload closes later
     with SqliteStore(":memory:") as store:
+        writer = Materialiser(store, PLAN, LOG.name, "job", version_life=2**60)
+        if early:
+            writer.apply(stream_rows(PLAN, LOG.name, rows))
         if closed:
             put_closed(store, [each for each in events if each.ts < end], end)
-        writer = Materialiser(store, PLAN, LOG.name, "job", version_life=2**60)
-        writer.apply(stream_rows(PLAN, LOG.name, rows, end if closed else None))
-        jitter = (0, 0, 1, HOUR, HOUR + 1, 5 * MINUTE, 2 * HOUR, rng.randrange(3 * HOUR), DAY)
+        if not early:
+            writer.apply(stream_rows(PLAN, LOG.name, rows, end if closed else None))
+        jitter = (0, 0, 1, 2, HOUR, HOUR + 1, 5 * MINUTE, 2 * HOUR, rng.randrange(3 * HOUR), DAY, DAY + 1)
         spine = [{"who": rng.choice((1, 2, 3))} for _ in range(6)]
         instants = [end + rng.choice(jitter) for _ in spine]
         reading = FeatureReader(PLAN, store).read(spine, instants)
@@ -140,6 +158,51 @@ def test_closed_and_open_tiles_read_as_the_oracle_says(seed: int, n: int, closed
     streamed = [each for each in events if not closed or each.ts >= end]
     values = {name: python_values(found[name]) for name in found.column_names}
     for number, (row, t) in enumerate(zip(spine, instants, strict=True)):
-        for name, wanted in expected(VIEW, events, row | {"t": t}).items():
-            assert plain(values[name][number]) == plain(wanted), (name, row, t)
-        assert reading.knowledge["v"][number].tolist() == known_of_head(streamed, row["who"], t), (row, t)
+        for view in PLAN.views:
+            for name, wanted in expected(view, events, row | {"t": t}).items():
+                assert plain(values[name][number]) == plain(wanted), (name, row, t)
+            known = known_of_head(view, streamed, row["who"], t)
+            assert reading.knowledge[view.name][number].tolist() == known, (row, t)
+
+
+TOTAL = plan(
+    FeatureSet("total", [FeatureView("v", WHO, SOURCE, {"sum": i.sum().over("1h"), "max": i.max().over("1h")})])
+)
+HALF, THIRD = 2**62, 0x5555_5555_5555_5555
+SUMS = [
+    (HALF, HALF, False), (HALF, HALF - 1, True), (-HALF, -HALF, True), (-HALF, -HALF - 1, False),
+    (THIRD, THIRD, False), (HALF, -HALF - 1, True),
+]  # fmt: skip
+
+
+def tiles(section: Section, starts: Sequence[int], values: Sequence[int]) -> Rows:
+    """Return tiles in which every field has the same value."""
+    columns = {name: np.array([1, 1], np.int64) for name in section.columns} | {"start": np.array(starts, np.int64)}
+    columns |= {name: np.array(values, np.int64) for name in section.fields()}
+    if "valid0" in columns:
+        columns["valid0"] = np.array([3, 3], np.int64)  # both fields are known
+    return Rows(np.zeros(2, np.int64), columns)
+
+
+@pytest.mark.parametrize("side", ["closed", "open"])
+@pytest.mark.parametrize(("one", "other", "fits"), SUMS)
+def test_a_sum_past_int64_is_an_error(one: int, other: int, fits: bool, side: str) -> None:
+    #   tiles:   [-10min: one) [-5min: other) | t = 0 where closed; the same before t = DAY where open
+    view, t = TOTAL.views[0], 0 if side == "closed" else DAY
+    starts = [t - 10 * MINUTE, t - 5 * MINUTE]
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, TOTAL, LOG.name, "job")
+        layout = closed_layout(view) if side == "closed" else open_layout(view, [False])
+        records = pack(layout, [tiles(layout.sections[0], starts, [one, other])], 1)
+        generation = store.new_generation()
+        put_records(store, generation, view, [(1, records[0])] if side == "closed" else [])
+        if side == "open":
+            with store.transaction():
+                store.put_open("job", view.name, [(entity_key([1]), records[0])])
+        flip(store, generation, 0)
+        reader = FeatureReader(TOTAL, store)
+        if fits:
+            assert reader.read([{"who": 1}], t).row() == {"v.sum_1h": one + other, "v.max_1h": max(one, other)}
+        else:
+            with np.errstate(over="ignore"), pytest.raises(EngineError, match="passes int64"):  # uncompiled code warns
+                reader.read([{"who": 1}], t)
