@@ -16,6 +16,7 @@ from tests.online.stream_rows import accepted, expected, stream_rows
 from tests.plain import plain
 from unskew.backfill.tiles import closed_records
 from unskew.backfill.window_states import Column, Events
+from unskew.online.kernels import guarded
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader, entity_key
 from unskew.online.store import SqliteStore, ViewContent
@@ -30,6 +31,8 @@ from unskew.pipelines import (
     String,
     Timestamp,
     col,
+    cosine,
+    feature,
     plan,
 )
 from unskew.pipelines.arrow import python_values
@@ -63,7 +66,12 @@ FEATURES = {
 }
 WHO = Entity("who", "who")
 FINE = {f"{name}_fine": AGGREGATES[name].over("10s", hop="1ms") for name in ("sum", "last_s", "distinct", "top_2")}
-PLAN = plan(FeatureSet("kernels", [FeatureView("v", WHO, SOURCE, FEATURES), FeatureView("fine", WHO, SOURCE, FINE)]))
+VIEWS = [FeatureView("v", WHO, SOURCE, FEATURES), FeatureView("fine", WHO, SOURCE, FINE)]
+DERIVED = {
+    "known": feature("v.last_s_0_1h").isin("a", ""), "other": feature("v.first_s_2_lifetime") != "é",
+    "like": cosine(feature("v.last_2_2_lifetime"), feature("v.first_2_2_lifetime")),
+}  # fmt: skip
+PLAN = plan(FeatureSet("kernels", VIEWS, derived=DERIVED))
 LOG = PLAN.sources[0]
 
 
@@ -163,6 +171,10 @@ def test_closed_and_open_tiles_read_as_the_oracle_says(seed: int, n: int, closed
                 assert plain(values[name][number]) == plain(wanted), (name, row, t)
             known = known_of_head(view, streamed, row["who"], t)
             assert reading.knowledge[view.name][number].tolist() == known, (row, t)
+        own = {name: column[number] for name, column in values.items()}
+        for each in PLAN.derived:
+            assert plain(own[each.name]) == plain(oracle.derived_value(each.expression, own, {})), (each.name, row, t)
+    assert plain(reading.row()) == plain({name: column[0] for name, column in values.items()})
 
 
 TOTAL = plan(
@@ -206,3 +218,36 @@ def test_a_sum_past_int64_is_an_error(one: int, other: int, fits: bool, side: st
         else:
             with np.errstate(over="ignore"), pytest.raises(EngineError, match="passes int64"):  # uncompiled code warns
                 reader.read([{"who": 1}], t)
+
+
+def test_the_last_value_of_a_section_ends_with_it() -> None:
+    #   words of the section:  start [0 0] value [0 1] count [1 1] ...
+    #   past the last row: "start" is value[0] = 0, its own start; "value" is count[0] = 1, its own value
+    rows = [{"id": number, "ts": number, "who": 1, "i": number, "s": None, "b": None} for number in (0, 1)]
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, LOG.name, "job").apply(stream_rows(PLAN, LOG.name, rows))
+        found = FeatureReader(PLAN, store).read([{"who": 1}], HOUR).row()
+    assert found["v.histogram_2_lifetime"] == {0: 1, 1: 1}
+
+
+WRITES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 3)), max_size=20)
+
+
+@given(WRITES)
+def test_a_version_stands_if_it_counts_no_fewer_and_began_no_later(writes: list[tuple[int, int, int]]) -> None:
+    writes.sort(key=lambda each: each[0])  # by group; a group's stay in the order of their writes
+    standing: dict[int, list[int]] = {}
+    rejected = 0
+    for at, (group, n, arrival) in enumerate(writes):
+        kept = standing.setdefault(group, [])
+        before = writes[kept[-1]] if kept else None
+        if before is not None and (n < before[1] or arrival > before[2]):
+            rejected += 1
+            continue
+        if before is not None and n == before[1]:
+            kept.pop()
+        kept.append(at)
+    columns = np.array(writes, np.int64).reshape(-1, 3).T.copy()
+    stays, refused = guarded(*columns)
+    assert np.flatnonzero(stays).tolist() == sorted(at for kept in standing.values() for at in kept)
+    assert refused == rejected
