@@ -319,12 +319,15 @@ def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event],
 
 def formula(feature: FeaturePlan, lifts: Sequence[Node], events: Sequence[Event], t: int) -> Result:
     """Return an aggregate over events, from the lifts of its fields."""
-    sample = Sample([ordered(each, events) for each in lifts], t, feature.units, feature.type.kind == "float")
+    sample = Sample(ordered(lifts, events), t, feature.units, feature.type.kind == "float")
     return FORMULAS[feature.aggregate](sample, *feature.parameters)
 
 
-def ordered(lift: Node, events: Sequence[Event]) -> list[Cell]:
-    """Return the lifted values without nulls by (event time, event id), then by value."""
-    pairs = [(each.order, lifted(lift, each.cells)) for each in events]
-    present = [(order, cell) for order, cell in pairs if cell is not None]
-    return [cell for _, cell in sorted(present, key=lambda pair: (pair[0], comparable(pair[1])))]
+def ordered(lifts: Sequence[Node], events: Sequence[Event]) -> list[list[Cell]]:
+    """Return each field's lifted values without nulls by (event time, event id), then by the first field's value.
+
+    Fields that are null together keep their pairs.
+    """
+    rows = [(each.order, [lifted(lift, each.cells) for lift in lifts]) for each in events]
+    rows.sort(key=lambda row: (row[0], [comparable(each) for each in row[1][:1] if each is not None]))
+    return [[cells[at] for _, cells in rows if cells[at] is not None] for at in range(len(lifts))]

@@ -29,6 +29,7 @@ from unskew.pipelines import (
     col,
     concat,
     count,
+    covariance,
     day_of_month,
     day_of_week,
     derived,
@@ -291,6 +292,12 @@ def test_equal_ids_are_ordered_by_value_where_every_copy_counts() -> None:
     rows = [row(5, id=1, n=each) for each in (3, 9, 3, 4)]
     assert value(col("n").last_k(9).over("1h"), rows, 9, deduplicate=False) == [9, 4, 3, 3]
     assert value(col("n").last_k(9).over("1h"), rows, 9) == [3]
+
+
+def test_copies_of_one_event_keep_their_pairs() -> None:
+    # (n, small) = (1, 5), (2, 3): (2 * (1*5 + 2*3) - 3 * 8) / 4
+    rows = [row(5, id=1, n=n, small=small) for n, small in ((1, 5), (2, 3))]
+    assert value(covariance(col("n"), col("small")).over("1h"), rows, 9, deduplicate=False) == -0.5
 
 
 # Filters and keys
