@@ -6,7 +6,6 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +13,9 @@ from hypothesis import strategies as st
 from tests.depth import DEPTH
 from tests.online.stream_rows import accepted, expected, stream_rows
 from tests.plain import plain
+from tests.simulation.world import column_of
 from unskew.backfill.tiles import closed_records
-from unskew.backfill.window_states import Column, Events
+from unskew.backfill.window_states import Events
 from unskew.online.kernels import guarded
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader, entity_key
@@ -40,7 +40,6 @@ from unskew.pipelines.backends import oracle
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import ViewPlan
 from unskew.pipelines.records import Rows, Section, closed_layout, open_layout, pack
-from unskew.pipelines.states import StateField
 from unskew.pipelines.timegrid import DAY, HOUR, MINUTE
 
 i, s, b = col("i"), col("s"), col("b")
@@ -86,16 +85,6 @@ def draw_rows(rng: random.Random, end: int, n: int) -> list[dict[str, Any]]:
         }
         for number in range(n)
     ]  # fmt: skip
-
-
-def column_of(of: StateField, held: Sequence[oracle.Event]) -> Column:
-    """Return lifts; strings as codes of all of them."""
-    cells = [oracle.lifted(of.lift, each.cells) for each in held]
-    valid = np.array([each is not None for each in cells], np.bool_)
-    texts = sorted({str(each) for each in cells if each is not None}) if of.lift.type.kind == "string" else None
-    data = [int(each or 0) if texts is None else 0 if each is None else texts.index(str(each)) for each in cells]
-    inner = tuple(column_of(each, held) for each in of.inner)
-    return Column(np.array(data, np.int64), valid, None if texts is None else pa.array(texts, pa.string()), inner)
 
 
 def put_closed(store: SqliteStore, held: Sequence[oracle.Event], end: int) -> None:
