@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unskew.backfill.kernels import Bools, Ints
+from unskew.backfill.kernels import Bools, Ints, running_maximum, scatter, scatter_bits
 from unskew.backfill.window_states import Column, field_state
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.nodes import literal
@@ -37,3 +37,25 @@ def test_no_windows_and_no_events() -> None:
     assert field_state(ADD, none, np.zeros(2, np.int64), np.zeros(2, np.int64)).data.tolist() == [0, 0]
     last = field_state(StateField("last", literal(1)), none, np.zeros(2, np.int64), np.zeros(2, np.int64))
     assert last.valid.tolist() == [False, False]
+
+
+def test_the_running_maximum_starts_anew_with_each_entity() -> None:
+    entity, known = np.array([1, 1, 2, 2, 2], np.int64), np.array([5, 1, 0, 3, 2], np.int64)
+    assert running_maximum(entity, known).tolist() == [5, 5, 0, 3, 3]
+    assert running_maximum(np.zeros(3, np.int64), np.array([2, 1, 3], np.int64)).tolist() == [2, 2, 3]
+
+
+def test_bits_are_scattered_from_any_offset() -> None:
+    #   bit:  0 1 2 3 4 5 6 7 | 8 9 10 11 ...   the first of a byte is its lowest
+    bits = np.array([1, 0, 1, 1, 0, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 1], np.bool_)
+    for offset in range(9):
+        source, target = np.array([7, 0, 3], np.int64), np.array([1, 2, 0], np.int64)
+        out = np.zeros(4, np.bool_)
+        scatter_bits(np.packbits(bits, bitorder="little"), offset, source, target, out)
+        assert out.tolist() == [bits[offset + 3], bits[offset + 7], bits[offset], False]
+
+
+def test_values_are_scattered() -> None:
+    out = np.zeros(4, np.int64)
+    scatter(np.array([5, 6, 7], np.int64), np.array([2, 0], np.int64), np.array([1, 3], np.int64), out)
+    assert out.tolist() == [0, 7, 0, 5]
