@@ -95,8 +95,8 @@ def numerator(n: Ints, x: Ints, y: Ints, parts: Sequence[Ints]) -> NDArray[np.fl
     """
     middle = len(parts) - 2
     weights = [1 << 2 * BITS, *[(2 if middle == 1 else 1) << BITS] * middle, 1]
-    products = sum(size(each) * float(weight) for each, weight in zip(parts, weights, strict=True))
-    fits = products * np.maximum(size(n), 1) + size(x) * size(y) < SAFE
+    products = sum(magnitude(each) * float(weight) for each, weight in zip(parts, weights, strict=True))
+    fits = products * magnitude(n) + magnitude(x) * magnitude(y) < SAFE
     found = np.empty(len(n), np.float64)
     total = zero(int(fits.sum()))
     for each, weight in zip(parts, weights, strict=True):
@@ -109,7 +109,7 @@ def numerator(n: Ints, x: Ints, y: Ints, parts: Sequence[Ints]) -> NDArray[np.fl
     return found
 
 
-def size(values: Ints) -> NDArray[np.float64]:
+def magnitude(values: Ints) -> NDArray[np.float64]:
     """Return magnitudes, rounded."""
     return np.abs(values.astype(np.float64))
 
@@ -160,9 +160,7 @@ def rounded(wide: Wide) -> NDArray[np.float64]:
     opposite = negative(wide)
     high = np.where(below, opposite[0], wide[0]).view(np.uint64)
     low = np.where(below, opposite[1], wide[1])
-    exponent = np.frexp(high.astype(np.float64))[1]
-    bits = np.maximum(exponent - 1, 0).astype(np.uint64)
-    shift = np.where(high >> bits == 0, bits, exponent).astype(np.uint64)  # a conversion may round up to a power of 2
+    shift = np.frexp(high.astype(np.float64))[1].astype(np.uint64)  # the high word's bits, or one more
     some = shift > 0
     left = (np.uint64(64) - shift) & np.uint64(63)
     top = np.where(some, high << left | low >> shift, low)

@@ -98,3 +98,11 @@ def test_ties_go_to_even(value: int, zeros: int) -> None:
     if abs(high) > INT64_MAX or abs(low) > INT64_MAX:
         return
     assert computed(1, 0, 0, [0, high, 0, low]) == [float(near)] * 2
+
+
+@given(st.integers(2**52, 2**53 - 1), st.integers(0, 28), st.sampled_from((-1, 0, 1)), st.sampled_from((-1, 1)))
+def test_a_tie_and_what_is_beside_it(kept: int, zeros: int, beside: int, sign: int) -> None:
+    #   bits:  [53 that a float64 keeps][1][zeros] is a tie; one less goes down, one more goes up
+    near = sign * ((2 * kept + 1 << zeros) + beside)
+    high, low = divmod(near, 2**20)
+    assert computed(1, 0, 0, [0, high, 0, low]) == [float(near)] * 2
