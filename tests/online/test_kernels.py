@@ -56,7 +56,7 @@ SOURCE = EventSource(
 )  # fmt: skip
 WINDOWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("1h", {}), ("2h", {"delay": "2h", "hop": "1h"}), ("lifetime", {"hop": "1d"}),
-    ("3h", {"delay": "1h", "hop": "1h", "accuracy": "daily"}),
+    ("3h", {"hop": "1h", "accuracy": "daily"}),
 )  # fmt: skip
 FEATURES = {
     f"{name}_{number}": each.over(size, **more)
@@ -217,6 +217,14 @@ def test_the_last_value_of_a_section_ends_with_it() -> None:
         Materialiser(store, PLAN, LOG.name, "job").apply(stream_rows(PLAN, LOG.name, rows))
         found = FeatureReader(PLAN, store).read([{"who": 1}], HOUR).row()
     assert found["v.histogram_2_lifetime"] == {0: 1, 1: 1}
+
+
+def test_the_last_tile_of_a_record_is_its_newest_version() -> None:
+    #   words of the tiles:  start [1] n [1] ...     past the last row: "start" is n[0] = 1, its own start
+    rows = [{"id": 1, "ts": 1, "who": 1, "i": 7, "s": None, "b": None}]
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, LOG.name, "job").apply(stream_rows(PLAN, LOG.name, rows))
+        assert FeatureReader(PLAN, store).read([{"who": 1}], 3).row()["fine.sum_fine_10s"] == 7
 
 
 WRITES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 3)), max_size=20)
