@@ -79,7 +79,7 @@ def draw_rows(rng: random.Random, end: int, n: int) -> list[dict[str, Any]]:
     return [
         {
             "id": number,
-            "ts": end + rng.choice((0, -HOUR, HOUR, 5 * MINUTE)) + rng.choice((-1, 0, 1, 2, rng.randrange(5 * MINUTE))),
+            "ts": end + rng.choice((0, -HOUR, HOUR, 5 * MINUTE, -DAY)) + rng.choice((-1, 0, 1, 2, rng.randrange(5 * MINUTE))),
             "who": rng.choice((1, 1, 2)), "i": rng.choice((None, -1000, 0, 7, 8)), "s": rng.choice((None, "", "a", "é")),
             "b": rng.choice((None, True, False)),
         }
@@ -148,7 +148,7 @@ def test_closed_and_open_tiles_read_as_the_oracle_says(seed: int, n: int, closed
         if not early:
             writer.apply(stream_rows(PLAN, LOG.name, rows, end if closed else None))
         jitter = (0, 0, 1, 2, HOUR, HOUR + 1, 5 * MINUTE, 2 * HOUR, rng.randrange(3 * HOUR), DAY, DAY + 1)
-        spine = [{"who": rng.choice((1, 2, 3))} for _ in range(6)]
+        spine = [{"who": rng.choice((1, 2, 3))} for _ in range(rng.randint(1, 6))]
         instants = [end + rng.choice(jitter) for _ in spine]
         reading = FeatureReader(PLAN, store).read(spine, instants)
         found = reading.table()
