@@ -227,6 +227,24 @@ def test_the_last_tile_of_a_record_is_its_newest_version() -> None:
         assert FeatureReader(PLAN, store).read([{"who": 1}], 3).row()["fine.sum_fine_10s"] == 7
 
 
+def test_a_version_left_out_is_behind_not_ahead() -> None:
+    #   the log of one tile: 98, 100, 99; a read at 100 takes the first version and knows that 99 is missing
+    rows = [{"id": at, "ts": ts, "who": 1, "i": 7, "s": None, "b": None} for at, ts in enumerate((98, 100, 99))]
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, LOG.name, "job").apply(stream_rows(PLAN, LOG.name, rows))
+        reading = FeatureReader(PLAN, store).read([{"who": 1}], 100)
+    assert reading.knowledge["v"].tolist() == [[0, 0, 1]]
+
+
+def test_a_closed_tile_of_many_values() -> None:
+    rows = [{"id": at, "ts": -1 - at, "who": 1, "i": at, "s": None, "b": None} for at in range(300)]
+    with SqliteStore(":memory:") as store:
+        Materialiser(store, PLAN, LOG.name, "job")
+        put_closed(store, accepted(LOG, rows), 0)
+        found = FeatureReader(PLAN, store).read([{"who": 1}], HOUR - 1).row()
+    assert found["v.histogram_2_lifetime"] == dict.fromkeys(range(300), 1)
+
+
 WRITES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(0, 3)), max_size=20)
 
 
