@@ -29,7 +29,7 @@ test-deep: .venv/.installed  ## the conformance suite and the simulation at 100 
 simulate: .venv/.installed  ## simulated schedules of a live system; SEEDS=n for more
 	$(BIN)/python -m tests.simulation.run --seeds $(SEEDS)
 
-mutate: .venv/.installed  ## small changes of the core's code that no test notices (an hour); SHARE=0.1 for a sample
+mutate: .venv/.installed  ## small changes of the core's code that no test notices (over an hour); SHARE=0.1 for a sample
 	nice -n 19 $(BIN)/python -m tests.mutation.run --share $(SHARE)
 
 check: .venv/.installed  ## style and types
