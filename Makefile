@@ -5,8 +5,9 @@ SCALE ?= 300000
 ROWS ?= 1754155
 DEPTH ?= 100
 SEEDS ?= 10000
+SHARE ?= 1
 
-.PHONY: demo test test-deep simulate check bench clean
+.PHONY: demo test test-deep simulate mutate check bench clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -27,6 +28,9 @@ test-deep: .venv/.installed  ## the conformance suite and the simulation at 100 
 
 simulate: .venv/.installed  ## simulated schedules of a live system; SEEDS=n for more
 	$(BIN)/python -m tests.simulation.run --seeds $(SEEDS)
+
+mutate: .venv/.installed  ## small changes of the core's code that no test notices (over an hour); SHARE=0.1 for a sample
+	nice -n 19 $(BIN)/python -m tests.mutation.run --share $(SHARE)
 
 check: .venv/.installed  ## style and types
 	$(BIN)/ruff check .

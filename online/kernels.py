@@ -16,7 +16,7 @@ Bools = NDArray[np.bool_]
 ADD, MIN, MAX, FIRST, LAST = range(5)
 FIRST_K, LAST_K, TOP_K, BOTTOM_K = range(4)
 # Columns of the first section of an open record; MAX_TS and the event's own TS stand elsewhere in its values.
-START, TS, MAX_TS, SEQ = 0, 2, 3, 7
+TS, MAX_TS, SEQ = 2, 3, 7
 VALUE, COUNT, VALUE_TS, VALUE_MAX_TS = 1, 2, 3, 4
 # What a program's row holds for a pair; a section of -1: none.
 KIND, WINDOW, TEXT, CLOSED, OPEN = 0, 1, 2, 3, 7  # CLOSED and OPEN: section, column, column of validity, bit
@@ -28,7 +28,7 @@ NONE = -1
 @njit(cache=True, nogil=True)
 def section_at(words: Ints, at: int, widths: Ints, section: int) -> tuple[int, int]:
     """Return where a section's columns begin and how many rows it has."""
-    if at < 0 or section < 0:
+    if at < 0:
         return 0, 0
     base = at + 2 + len(widths)
     for index in range(section):
@@ -134,7 +134,7 @@ def scalar_states(
                     before = state
                     state = merged(kind, valid, state, value)
                     valid = True
-                    overflow |= kind == ADD and ((before ^ state) & (value ^ state)) < 0
+                    overflow |= ((before ^ state) & (value ^ state)) < 0  # only a sum is neither of both
             lo = first_from(opened, base_o, n_o, max(tail, batch_end))
             for row in range(lo, first_from(opened, base_o, n_o, head)):
                 start = opened[base_o + row]
@@ -146,7 +146,7 @@ def scalar_states(
                     before = state
                     state = merged(kind, valid, state, value)
                     valid = True
-                    overflow |= kind == ADD and ((before ^ state) & (value ^ state)) < 0
+                    overflow |= ((before ^ state) & (value ^ state)) < 0  # only a sum is neither of both
             states[r, q], known[r, q] = state, valid
     return states, known, knowledge, overflow
 

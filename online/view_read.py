@@ -150,11 +150,8 @@ def coded(values: Values, texts: Sequence[Sequence[str]]) -> Column:
 
 def typed(values: Values, feature: FeaturePlan) -> Values:
     """Return booleans as such; instants and numbers stay what they are."""
-    inner = values.inner
-    if feature.type.key is not None and feature.type.kind == "bool":
-        inner = tuple(Values(each.data != 0, each.valid) for each in inner)
-    kind = feature.type.key or feature.type.kind
-    return Values(values.data != 0, values.valid, values.offsets, None, inner) if kind == "bool" else values
+    kind = feature.type.key or feature.type.kind  # a map's values are numbers
+    return Values(values.data != 0, values.valid, values.offsets, None, values.inner) if kind == "bool" else values
 
 
 def joined(records: Sequence[bytes | None]) -> tuple[Ints, Ints]:

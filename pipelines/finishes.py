@@ -30,16 +30,16 @@ def finish_count(states: Sequence[Values], _: Finish) -> Values:
     return states[0]
 
 
-def quotient(top: Values, bottom: NDArray[np.float64]) -> Values:
+def quotient(top: NDArray[np.generic], bottom: NDArray[np.float64]) -> Values:
     """Divide in float64; null where the divisor is 0."""
     valid = bottom != 0
-    return Values(top.data.astype(np.float64) / np.where(valid, bottom, 1.0), valid)
+    return Values(top.astype(np.float64) / np.where(valid, bottom, 1.0), valid)
 
 
 def finish_mean(states: Sequence[Values], context: Finish) -> Values:
     """Return ``float64(sum) / float64(n * units)``."""
     total, n = states
-    return quotient(total, (n.data.astype(np.int64) * context.units[0]).astype(np.float64))
+    return quotient(total.data, (n.data.astype(np.int64) * context.units[0]).astype(np.float64))
 
 
 def finish_variance(states: Sequence[Values], context: Finish) -> Values:
@@ -89,7 +89,7 @@ def finish_ratio(states: Sequence[Values], context: Finish) -> Values:
         Values(each.data.astype(np.float64) / np.float64(units), each.valid)
         for each, units in zip(states, context.units, strict=True)
     )
-    return quotient(top, bottom.data.astype(np.float64))
+    return quotient(top.data, bottom.data.astype(np.float64))
 
 
 def finish_since(states: Sequence[Values], context: Finish) -> Values:
@@ -124,7 +124,7 @@ def finish_skewness(states: Sequence[Values], _: Finish) -> Values:
     """
     n, s1, s2, s3 = power_sums(states, 3)
     spread = floats(n * s2 - s1**2)
-    return quotient(Values(floats(n**2 * s3 - 3 * n * s1 * s2 + 2 * s1**3), spread > 0), spread * root(spread))
+    return quotient(floats(n**2 * s3 - 3 * n * s1 * s2 + 2 * s1**3), spread * root(spread))
 
 
 def finish_kurtosis(states: Sequence[Values], _: Finish) -> Values:
@@ -135,7 +135,7 @@ def finish_kurtosis(states: Sequence[Values], _: Finish) -> Values:
     n, s1, s2, s3, s4 = power_sums(states, 4)
     spread = floats(n * s2 - s1**2)
     top = floats(n**3 * s4 - 4 * n**2 * s1 * s3 + 6 * n * s1**2 * s2 - 3 * s1**4)
-    found = quotient(Values(top, spread > 0), spread * spread)
+    found = quotient(top, spread * spread)
     return Values(found.data.astype(np.float64) - 3.0, found.valid)
 
 
@@ -151,7 +151,7 @@ def finish_slope(states: Sequence[Values], context: Finish) -> Values:
     tt = exactly(parts[TIME_DIGITS : TIME_DIGITS + squares], power_weights(TIME_DIGITS, TIME_BITS, 2))
     tx = exactly(parts[TIME_DIGITS + squares :], [time << bits for time in times for bits in (BITS, 0)])
     rows = n.astype(object)
-    found = quotient(Values(floats(rows * tx - t * x.astype(object)), n > 0), floats(rows * tt - t**2))
+    found = quotient(floats(rows * tx - t * x.astype(object)), floats(rows * tt - t**2))
     return Values(found.data.astype(np.float64) * SECOND / np.float64(context.units[0]), found.valid)
 
 

@@ -93,12 +93,11 @@ def numerator(n: Ints, x: Ints, y: Ints, parts: Sequence[Ints]) -> NDArray[np.fl
     parts
         (r,) each: sums of the products of the high parts, of a high and a low one (one or two), of the low parts.
     """
-    high, *middle, low = parts
-    sizes = [abs(each.astype(np.float64)) for each in (high, *middle, low, n, x, y)]
-    products = sizes[0] * 2.0 ** (2 * BITS) + sum(sizes[1 : len(middle) + 1]) * 2.0**BITS + sizes[len(middle) + 1]
-    weights = [1 << (2 * BITS), *[(2 if len(middle) == 1 else 1) << BITS for _ in middle], 1]
+    middle = len(parts) - 2
+    weights = [1 << 2 * BITS, *[(2 if middle == 1 else 1) << BITS] * middle, 1]
+    products = sum(magnitude(each) * float(weight) for each, weight in zip(parts, weights, strict=True))
+    fits = products * magnitude(n) + magnitude(x) * magnitude(y) < SAFE
     found = np.empty(len(n), np.float64)
-    fits = 2 * products * np.maximum(sizes[-3], 1) + sizes[-2] * sizes[-1] < SAFE
     total = zero(int(fits.sum()))
     for each, weight in zip(parts, weights, strict=True):
         total = plus(total, times(each[fits], np.full(len(total[0]), weight, np.int64)))
@@ -108,6 +107,11 @@ def numerator(n: Ints, x: Ints, y: Ints, parts: Sequence[Ints]) -> NDArray[np.fl
         exact = sum(int(each[row]) * weight for each, weight in zip(parts, weights, strict=True))
         found[row] = float(int(n[row]) * exact - int(x[row]) * int(y[row]))
     return found
+
+
+def magnitude(values: Ints) -> NDArray[np.float64]:
+    """Return magnitudes, rounded."""
+    return np.abs(values.astype(np.float64))
 
 
 def zero(rows: int) -> Wide:
@@ -156,9 +160,7 @@ def rounded(wide: Wide) -> NDArray[np.float64]:
     opposite = negative(wide)
     high = np.where(below, opposite[0], wide[0]).view(np.uint64)
     low = np.where(below, opposite[1], wide[1])
-    exponent = np.frexp(high.astype(np.float64))[1]
-    bits = np.maximum(exponent - 1, 0).astype(np.uint64)
-    shift = np.where(high >> bits == 0, bits, exponent).astype(np.uint64)  # a conversion may round up to a power of 2
+    shift = np.frexp(high.astype(np.float64))[1].astype(np.uint64)  # the high word's bits, or one more
     some = shift > 0
     left = (np.uint64(64) - shift) & np.uint64(63)
     top = np.where(some, high << left | low >> shift, low)

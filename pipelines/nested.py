@@ -75,8 +75,7 @@ def finish_sum(groups: Groups) -> Values:
 
 def finish_mean(groups: Groups) -> Values:
     """Return ``f64(sum) / f64(n * units)``."""
-    totals = Values(groups.sums().astype(np.float64), groups.counts > 0)
-    return quotient(totals, (groups.counts * groups.units).astype(np.float64))
+    return quotient(groups.sums().astype(np.float64), (groups.counts * groups.units).astype(np.float64))
 
 
 def finish_min(groups: Groups) -> Values:

@@ -171,7 +171,7 @@ class Window:
 
     def head(self, t: Instant) -> Instant:
         """Return the first instant after the window at `t` (exclusive)."""
-        return floor_hop(t - self.delay, self.head_grid) if self.head_grid else t - self.delay
+        return floor_hop(t - self.delay, self.head_grid) if self.head_grid else t
 
     @property
     def span(self) -> tuple[int, int]:

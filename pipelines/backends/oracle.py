@@ -355,7 +355,7 @@ def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event],
     for category in sorted(categories, key=comparable):
         own = [each for each in inside if lifted(multiset.lift, each.cells) == category]
         if feature.outer:
-            cells = ordered(multiset.inner[0].lift, own)
+            (cells,) = ordered([multiset.inner[0].lift], own)
             inner += [ENCODED[feature.aggregate](cells)] if cells or feature.aggregate in ("count", "sum") else []
             continue
         value = formula(feature, [each.lift for each in multiset.inner], own, t)
@@ -368,12 +368,15 @@ def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event],
 
 def formula(feature: FeaturePlan, lifts: Sequence[Node], events: Sequence[Event], t: int) -> Result:
     """Return an aggregate over events, from the lifts of its fields."""
-    sample = Sample([ordered(each, events) for each in lifts], t, feature.units, feature.type.kind == "float")
+    sample = Sample(ordered(lifts, events), t, feature.units, feature.type.kind == "float")
     return FORMULAS[feature.aggregate](sample, *feature.parameters)
 
 
-def ordered(lift: Node, events: Sequence[Event]) -> list[Cell]:
-    """Return the lifted values without nulls by (event time, event id), then by value."""
-    pairs = [(each.order, lifted(lift, each.cells)) for each in events]
-    present = [(order, cell) for order, cell in pairs if cell is not None]
-    return [cell for _, cell in sorted(present, key=lambda pair: (pair[0], comparable(pair[1])))]
+def ordered(lifts: Sequence[Node], events: Sequence[Event]) -> list[list[Cell]]:
+    """Return each field's lifted values without nulls by (event time, event id), then by the first field's value.
+
+    Fields that are null together keep their pairs.
+    """
+    rows = [(each.order, [lifted(lift, each.cells) for lift in lifts]) for each in events]
+    rows.sort(key=lambda row: (row[0], [comparable(each) for each in row[1][:1] if each is not None]))
+    return [[cells[at] for _, cells in rows if cells[at] is not None] for at in range(len(lifts))]

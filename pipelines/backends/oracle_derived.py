@@ -177,7 +177,7 @@ def distance(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> float | 
 DERIVED: dict[str, Callable[..., float | None]] = {
     "abs": abs,
     "sign": lambda x: 1.0 if x > 0 else -1.0 if x < 0 else 0.0,
-    "round": lambda x: float(round(x)) if x else x,
+    "round": lambda x: math.copysign(round(x), x),
     "not": operator.not_,
     "sqrt": lambda x: math.sqrt(x) if x >= 0 else None,
     "log": lambda x: logarithm(x, 0.0) if x > 0 else None,

@@ -111,10 +111,9 @@ def test_multisets_merge_by_value_and_their_counts_have_inverses(column: Column,
 @given(column=columns, data=st.data())
 def test_lists_are_the_best_of_their_parts(kind: FieldKind, column: Column, data: st.DataObject) -> None:
     middle = data.draw(st.integers(0, len(column.data)))
-    whole, left, right = (
-        state(kind, column, *pair).data.tolist()
-        for pair in ((0, len(column.data)), (0, middle), (middle, len(column.data)))
-    )
+    states = [state(kind, column, *pair) for pair in ((0, len(column.data)), (0, middle), (middle, len(column.data)))]
+    assert [each.valid.tolist() for each in states] == [[len(each.data) > 0] for each in states]
+    whole, left, right = (each.data.tolist() for each in states)
     found = {
         "first_k": [*left, *right], "last_k": [*right, *left],
         "top_k": sorted([*left, *right], reverse=True), "bottom_k": sorted([*left, *right]),

@@ -10,7 +10,7 @@ import pyarrow as pa
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_streams import Stream, key_names, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
-from unskew.pipelines.states import StateField
+from unskew.pipelines.states import LISTS, StateField
 
 TYPES = {"string": pa.string(), "bool": pa.bool_()}
 
@@ -137,3 +137,39 @@ def as_known(
     found = next(each for each in plan.views if each.name == view)
     own = [each for each in events if oracle.is_of(found, each, row)]
     return {each.name: oracle.feature_value(found, each, own, t) for each in found.features}
+
+
+def of_tiles_read(
+    view: ViewPlan, kinds: set[str], events: Sequence[oracle.Event], lifts: Any, t: int
+) -> list[oracle.Event]:
+    """Return the events that the tiles read hold: of the tile of `t`, those before the first one at or after it."""
+    head = t // view.hop * view.hop
+    if kinds <= set(LISTS):
+        return list(events)
+    found, stopped = [], set()
+    for event in events:
+        if event.ts // view.hop * view.hop != head:
+            found.append(event)
+            continue
+        key = lifts(event) if kinds == {"multiset"} else None
+        if event.ts >= t:
+            stopped.add(key)
+        elif key not in stopped:
+            found.append(event)
+    return found
+
+
+def expected(view: ViewPlan, events: Sequence[oracle.Event], row: Mapping[str, Any]) -> dict[str, oracle.Result]:
+    own = [each for each in events if oracle.is_of(view, each, row)]
+    values = {}
+    for feature in view.features:
+        fields = [view.fields[each] for each in feature.fields]
+        taken = of_tiles_read(
+            view,
+            {each.kind for each in fields},
+            own,
+            lambda event, lift=fields[0].lift: oracle.lifted(lift, event.cells),
+            row["t"],
+        )
+        values[feature.name] = oracle.feature_value(view, feature, taken, row["t"])
+    return values

@@ -1,6 +1,5 @@
 """The online read over a store that took the stream's rows gives the oracle's values."""
 
-import math
 import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,7 +14,8 @@ from hypothesis import strategies as st
 from tests.conformance.cases import EVERYTHING
 from tests.conformance.test_batch import table
 from tests.depth import DEPTH
-from tests.online.stream_rows import accepted, stream_rows
+from tests.online.stream_rows import accepted, expected, stream_rows
+from tests.plain import plain
 from tests.strategies import World, worlds
 from unskew.backfill.upload import upload
 from unskew.online.materialise import Materialiser
@@ -25,56 +25,10 @@ from unskew.online.upload import load_upload
 from unskew.pipelines import plan
 from unskew.pipelines.arrow import python_values
 from unskew.pipelines.backends import oracle
-from unskew.pipelines.plan import SourcePlan, ViewPlan
-from unskew.pipelines.states import LISTS
+from unskew.pipelines.plan import SourcePlan
 
 PLAN = plan(EVERYTHING)
 FOREVER, DAY = 2**60, 86_400_000
-
-
-def plain(value: Any) -> Any:
-    """Return floats with their sign of zero."""
-    if isinstance(value, dict):
-        return [(plain(key), plain(each)) for key, each in value.items()]
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    return (value, math.copysign(1, value)) if isinstance(value, float) else value
-
-
-def of_tiles_read(
-    view: ViewPlan, kinds: set[str], events: Sequence[oracle.Event], lifts: Any, t: int
-) -> list[oracle.Event]:
-    """Return the events that the tiles read hold: of the tile of `t`, those before the first one at or after it."""
-    head = t // view.hop * view.hop
-    if kinds <= set(LISTS):
-        return list(events)
-    found, stopped = [], set()
-    for event in events:
-        if event.ts // view.hop * view.hop != head:
-            found.append(event)
-            continue
-        key = lifts(event) if kinds == {"multiset"} else None
-        if event.ts >= t:
-            stopped.add(key)
-        elif key not in stopped:
-            found.append(event)
-    return found
-
-
-def expected(view: ViewPlan, events: Sequence[oracle.Event], row: dict[str, Any]) -> dict[str, oracle.Result]:
-    own = [each for each in events if oracle.is_of(view, each, row)]
-    values = {}
-    for feature in view.features:
-        fields = [view.fields[each] for each in feature.fields]
-        taken = of_tiles_read(
-            view,
-            {each.kind for each in fields},
-            own,
-            lambda event, lift=fields[0].lift: oracle.lifted(lift, event.cells),
-            row["t"],
-        )
-        values[feature.name] = oracle.feature_value(view, feature, taken, row["t"])
-    return values
 
 
 @settings(max_examples=12 * DEPTH, deadline=None, suppress_health_check=list(HealthCheck))

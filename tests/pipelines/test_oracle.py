@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.depth import DEPTH
@@ -29,6 +29,7 @@ from unskew.pipelines import (
     col,
     concat,
     count,
+    covariance,
     day_of_month,
     day_of_week,
     derived,
@@ -293,6 +294,12 @@ def test_equal_ids_are_ordered_by_value_where_every_copy_counts() -> None:
     assert value(col("n").last_k(9).over("1h"), rows, 9) == [3]
 
 
+def test_copies_of_one_event_keep_their_pairs() -> None:
+    # (n, small) = (1, 5), (2, 3): (2 * (1*5 + 2*3) - 3 * 8) / 4
+    rows = [row(5, id=1, n=n, small=small) for n, small in ((1, 5), (2, 3))]
+    assert value(covariance(col("n"), col("small")).over("1h"), rows, 9, deduplicate=False) == -0.5
+
+
 # Filters and keys
 
 
@@ -533,6 +540,7 @@ numbers = st.none() | st.sampled_from((0.0, 1.0, -1.0)) | st.integers(-(10**9), 
     st.recursive(LEAVES, derived_calls, max_leaves=12),
     st.lists(st.tuples(numbers, numbers, st.none() | st.integers(-99, 99), st.integers(-(10**14), 10**14)), min_size=1),
 )
+@example(("round", ("feature", "x", 1)), [(-0.25, None, None, 0), (-0.5, None, None, 0), (0.5, None, None, 0)])
 def test_the_evaluator_of_derived_features_agrees_to_the_bit(expression: Any, rows: list[tuple[Any, ...]]) -> None:
     columns: dict[str, Values] = {}
     for name, cells in zip(("x", "y", "r", "ms"), zip(*rows, strict=True), strict=True):

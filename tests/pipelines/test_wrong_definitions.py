@@ -48,7 +48,7 @@ def view(*, start: str | None = None, **features: Windowed) -> FeatureView:
             lambda: plan(FeatureSet("x", [view(t=col("s").last().by(col("s")).over("1d"))])),
             "cannot be taken by category",
         ),
-        (lambda: count().by(col("s")).by(col("s")), r"by\(...\) stands twice"),
+        (lambda: count().by(col("s")).by(col("s")), r"by\(...\) follows by"),
         (lambda: count().by("s"), "category `'s'` is no expression"),  # type: ignore[arg-type]
         (lambda: count().over("1d").by(col("s")), r"by\(...\) stands after over"),
         (lambda: count().over("1d").where(col("s") == "a"), r"where\(...\) stands after over"),

@@ -28,6 +28,7 @@ from unskew.pipelines.states import LISTS
 from unskew.pipelines.timegrid import DAY, HOUR, MINUTE
 
 FOREVER, EPOCH = 2**60, "job"
+BELOW_NULL = 7
 START = 1_700_006_400_000  # 2023-11-15, a day's start, ms
 events = EventSource(
     "events", {"id": Int64, "ts": Timestamp, "seen": Timestamp, "who": Int64, "shop": Int64, "amount": Int32(-50, 50)},
@@ -371,7 +372,14 @@ def columns_of(held: Sequence[oracle.Event], whos: Sequence[Any]) -> Events:
 
 
 def column_of(of: Any, held: Sequence[oracle.Event]) -> Column:
+    """Return lifts as the kernels take them: below a null anything, strings as codes in no order."""
     cells = [oracle.lifted(of.lift, each.cells) for each in held]
     valid = np.array([each is not None for each in cells], np.bool_)
-    data = np.array([int(each or 0) for each in cells], np.int64)
-    return Column(data, valid, None, tuple(column_of(each, held) for each in of.inner))
+    inner = tuple(column_of(each, held) for each in of.inner)
+    if of.lift.type.kind != "string":
+        return Column(
+            np.array([BELOW_NULL if each is None else int(each) for each in cells], np.int64), valid, None, inner
+        )
+    texts = list(dict.fromkeys(str(each) for each in cells if each is not None))
+    codes = np.array([0 if each is None else texts.index(str(each)) for each in cells], np.int64)
+    return Column(codes, valid, pa.array(texts, pa.string()), inner)
