@@ -5,7 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# a loaded machine is slow, which is no failure
+settings.register_profile("unskew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("unskew")
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
