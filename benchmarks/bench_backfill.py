@@ -99,14 +99,17 @@ def window_sql() -> str:
 
 
 def measured(code: str, *arguments: str) -> tuple[float, float]:
-    """Run code that prints its seconds in a fresh process; return them and the peak memory of its tree, MiB."""
+    """Run code that prints its seconds in a fresh process; return them and the peak of its tree's own memory, MiB.
+
+    Pages of mapped files are left out: they are the kernel's cache, which it gives up when memory is short.
+    """
     peak = 0.0
     with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own code above
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             try:
-                sizes = [each.memory_info().rss for each in [watched, *watched.children(recursive=True)]]
-                peak = max(peak, sum(sizes) / MIB)
+                found = [each.memory_info() for each in [watched, *watched.children(recursive=True)]]
+                peak = max(peak, sum(each.rss - each.shared for each in found) / MIB)
             except psutil.NoSuchProcess:
                 continue
             time.sleep(0.1)
