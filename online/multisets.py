@@ -77,8 +77,7 @@ def window_counts(
     none = np.zeros(0, np.int64)
     field = program.view.fields[feature.fields[0]]
     aliases = (none, none, none) if texts is None else (texts.alias, texts.closed, texts.open)
-    window = program.window_table[program.windows.index(feature.window)]
-    sections = np.ascontiguousarray(program.sections[feature.name][::2])
+    window, sections = program.window_rows[feature.name], program.own_sections[feature.name]
     owner, values, is_open, place, rows, flags = value_rows(
         *sides, t, batch_end, program.view.hop, window, sections, *aliases
     )

@@ -24,10 +24,21 @@ KINDS = {"add": ADD, "min": MIN, "max": MAX, "first": FIRST, "last": LAST}
 
 @dataclass(frozen=True)
 class Group:
-    """Scalar features that share a finish: (f,) features, and for each state field their columns of states."""
+    """Scalar features that share a finish.
+
+    Parameters
+    ----------
+    features
+        (f,) features.
+    places
+        For each state field the (f,) columns of states.
+    as_it_is
+        (f,) whether a finished value needs nothing more: it is no text, no boolean, and may reach before any start.
+    """
 
     features: tuple[FeaturePlan, ...]
     places: tuple[Ints, ...]
+    as_it_is: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -83,10 +94,13 @@ class Program:
             if all(self.view.fields[index].kind in SCALARS for index in each.fields):
                 shared = (each.aggregate, each.parameters, each.units, each.type, len(each.fields), self.is_text(each))
                 found.setdefault(shared, []).append(each)
-        return tuple(
-            Group(tuple(same), tuple(self.places(same, nth) for nth in range(len(same[0].fields))))
-            for same in found.values()
-        )
+        return tuple(self.group(same) for same in found.values())
+
+    def group(self, features: Sequence[FeaturePlan]) -> Group:
+        """Return features that share a finish as a group."""
+        places = tuple(self.places(features, nth) for nth in range(len(features[0].fields)))
+        simple = (each.start is None and each.type.kind != "bool" and not self.is_text(each) for each in features)
+        return Group(tuple(features), places, tuple(simple))
 
     def places(self, features: Sequence[FeaturePlan], nth: int) -> Ints:
         """Return where each feature's nth state stands among the pairs."""
@@ -106,6 +120,16 @@ class Program:
         """For each list and multiset feature: section and column of its values, closed, then open."""
         lists = (each for each in self.view.features if self.view.fields[each.fields[0]].kind not in SCALARS)
         return {each.name: self.value_places(each) for each in lists}
+
+    @cached_property
+    def own_sections(self) -> dict[str, Ints]:
+        """For each list and multiset feature: the section of its values, closed, then open."""
+        return {name: np.ascontiguousarray(each[::2]) for name, each in self.sections.items()}
+
+    @cached_property
+    def window_rows(self) -> dict[str, Ints]:
+        """For each feature its row of `window_table`."""
+        return {each.name: self.window_table[self.windows.index(each.window)] for each in self.view.features}
 
     def value_places(self, feature: FeaturePlan) -> Ints:
         """Return section and column of a feature's values, closed, then open."""

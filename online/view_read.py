@@ -88,7 +88,11 @@ class ViewRead:
             value = first.finish(inputs, np.repeat(self.t, count))
             data, known = value.data.reshape(rows, count), value.valid.reshape(rows, count)
             for nth, each in enumerate(group.features):
-                own = each.since_start(Values(data[:, nth], known[:, nth]), self.t)
+                own = Values(data[:, nth], known[:, nth])
+                if group.as_it_is[nth]:
+                    found[each.name] = Column(own)
+                    continue
+                own = each.since_start(own, self.t)
                 found[each.name] = self.with_texts(own) if program.is_text(each) else Column(typed(own, each))
         return found
 
@@ -102,7 +106,7 @@ class ViewRead:
         text = self.program.is_text(feature)
         k = self.program.view.fields[feature.fields[0]].k
         sections = self.program.sections[feature.name]
-        window = self.program.window_table[self.program.windows.index(feature.window)]
+        window = self.program.window_rows[feature.name]
         kind = LISTS.index(self.program.view.fields[feature.fields[0]].kind)
         offsets, data = outer_values(*self.sides, self.t, self.batch_end, window, sections, text, kind, k)
         state = feature.value([Values(data, np.diff(offsets) > 0, offsets)], self.t)
@@ -121,8 +125,7 @@ class ViewRead:
         none = np.zeros(0, np.int64)
         texts = self.texts if self.program.is_text(feature) else None
         aliases = (none, none, none) if texts is None else (texts.alias, texts.closed, texts.open)
-        window = self.program.window_table[self.program.windows.index(feature.window)]
-        sections = np.ascontiguousarray(self.program.sections[feature.name][::2])
+        window, sections = self.program.window_rows[feature.name], self.program.own_sections[feature.name]
         counts, flags = distinct_values(
             *self.sides, self.t, self.batch_end, self.program.view.hop, window, sections, *aliases
         )
