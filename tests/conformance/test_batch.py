@@ -18,7 +18,7 @@ from unskew.backfill.upload import upload
 from unskew.feature_defs.fraud import fraud
 from unskew.pipelines import plan
 from unskew.pipelines.arrow import python_values
-from unskew.pipelines.backends import oracle
+from unskew.pipelines.backends import beam, oracle
 from unskew.pipelines.backends.beam_sql import Flip
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 
@@ -82,14 +82,16 @@ def test_as_of_arrival(world: World, lag: int, days: int) -> None:
     end = world.spine[0]["t"] // 86_400_000 * 86_400_000 + days * 86_400_000
     flips = [(end + 86_400_000, end, end + 90_000_000), (end + 3 * 86_400_000, end + 86_400_000, end + 2 * 86_400_000)]
     known = {each.name: oracle.known_by_arrival(each, world.events[each.name], lag + 1, flips) for each in PLAN.sources}
-    found = backfill(
-        PLAN,
-        events,
-        spine_table(PLAN, world),
-        as_of="arrival",
-        lag=f"{lag + 1}ms",
-        flips=[Flip(*each) for each in flips],
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beam, "ROWS_AT_ONCE", 2)  # a hot key's rows are computed in slices
+        found = backfill(
+            PLAN,
+            events,
+            spine_table(PLAN, world),
+            as_of="arrival",
+            lag=f"{lag + 1}ms",
+            flips=[Flip(*each) for each in flips],
+        )
     assert_equal(found, oracle.features(PLAN, world.events, world.spine, known=known))
 
 
