@@ -79,6 +79,8 @@ def check_once(schema: pa.Schema, names: Sequence[str], where: str) -> None:
 def plain(table: pa.Table) -> pa.Table:
     """Return the table with instants as counts of their unit: DuckDB takes the ends of int64 for infinities."""
     for index, each in enumerate(table.schema):
-        if pa.types.is_timestamp(each.type):
+        if pa.types.is_dictionary(each.type) and pa.types.is_timestamp(each.type.value_type):
+            table = table.set_column(index, each.name, table.column(index).cast(each.type.value_type).cast(pa.int64()))
+        elif pa.types.is_timestamp(each.type):
             table = table.set_column(index, each.name, table.column(index).cast(pa.int64()))
     return table

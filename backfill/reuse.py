@@ -67,7 +67,7 @@ def table_digest(table: pa.Table) -> str:
 
 
 def events_digest(events: Any) -> str:
-    """Return the digest of a table of events, or of the footers of Parquet files, which tell of what is in them."""
+    """Return the digest of a table of events, or of names, sizes, times and footers of Parquet files."""
     if not isinstance(events, str | Path):
         return table_digest(as_table(events))
     found = hashlib.blake2b(digest_size=16)
@@ -77,7 +77,7 @@ def events_digest(events: Any) -> str:
             file.seek(max(size - FOOTER, 0))
             length = int.from_bytes(file.read(4), "little")
             file.seek(max(size - FOOTER - length, 0))
-            found.update(f"{path.name}\0{size}\0".encode() + file.read())
+            found.update(f"{path.name}\0{size}\0{path.stat().st_mtime_ns}\0".encode() + file.read())
     return found.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,13 @@ def stage_spine(plan: SetPlan, spine: Any, t: str, path: Path) -> pa.Table:
     if isinstance(spine, str | Path):
         write_files(Path(spine), path)
     else:
-        given = as_table(spine).unify_dictionaries()
-        write_blocks(iter(given.to_batches()), given.schema, path)
+        given = as_table(spine)
+        try:
+            given = given.unify_dictionaries()
+            write_blocks(iter(given.to_batches()), given.schema, path)
+        except (pa.ArrowException, TypeError) as error:
+            message = f"the spine has columns that cannot be kept: {str(error).splitlines()[0]}; drop or cast them"
+            raise InputError(message) from error
     table = read_arrow(str(path))
     check_spine(plan, table, t)
     return table
@@ -45,7 +50,7 @@ def write_files(source: Path, path: Path) -> None:
     """Write Parquet files to one Arrow file, some rows at a time; dictionaries, which differ, as their values."""
     files = parquet_files(source)
     try:
-        schema = pa.schema([decoded(each) for each in pq.read_schema(files[0])], pq.read_schema(files[0]).metadata)
+        schema = one_schema(files)
         batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches(ROWS_PER_BLOCK))
         tables = (pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata) for batch in batches)
         write_blocks((batch for each in tables for batch in each.cast(schema).to_batches()), schema, path)
@@ -56,6 +61,30 @@ def write_files(source: Path, path: Path) -> None:
         raise InputError(message) from error
 
 
+def one_schema(files: Sequence[Path]) -> pa.Schema:
+    """Return the schema that all files have, dictionaries as their values, with the metadata of the first.
+
+    Raises
+    ------
+    InputError
+        If files have different columns or types: a cast could change a value.
+    """
+    first = pq.read_schema(files[0])
+    schema = pa.schema([decoded(each) for each in first], first.metadata)
+    for each in files[1:]:
+        other = pa.schema([decoded(field) for field in pq.read_schema(each)])
+        if not other.equals(schema):
+            unlike = sorted(set(other.names) ^ set(schema.names)) or [
+                name
+                for name in schema.names
+                if other.names.count(name) == 1 and other.field(name) != schema.field(name)
+            ]
+            where = f": column `{unlike[0]}`" if unlike else ", or in another order"
+            message = f"file `{each}` of the spine has other columns than `{files[0]}`{where}; write them alike"
+            raise InputError(message)
+    return schema
+
+
 def decoded(field: pa.Field) -> pa.Field:
     """Return a field of a dictionary's values instead of the dictionary."""
     return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
@@ -64,13 +93,36 @@ def decoded(field: pa.Field) -> pa.Field:
 def write_blocks(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> None:
     """Write rows in batches of `ROWS_PER_BLOCK`, the last with what is left."""
     with pa.ipc.new_file(str(path), schema) as writer:
-        held = schema.empty_table()
+        held, written = schema.empty_table(), 0
         for batch in batches:
             held = pa.concat_tables([held, pa.Table.from_batches([batch], schema)])
             while held.num_rows >= ROWS_PER_BLOCK:
                 writer.write_table(held.slice(0, ROWS_PER_BLOCK).combine_chunks())
-                held = held.slice(ROWS_PER_BLOCK)
-        writer.write_table(held.combine_chunks())
+                held, written = held.slice(ROWS_PER_BLOCK), written + 1
+        if held.num_rows:
+            writer.write_table(held.combine_chunks())
+        elif not written:  # a table without rows would write no batch
+            writer.write_batch(pa.RecordBatch.from_arrays([pa.array([], each.type) for each in schema], schema=schema))
+
+
+def require_writable(schema: pa.Schema) -> None:
+    """Refuse columns that a training set in Parquet cannot hold.
+
+    Raises
+    ------
+    InputError
+        If a column's type has no form in Parquet, or a name stands twice.
+    """
+    check_once(schema, schema.names, "the spine")
+    for each in schema:
+        try:
+            with pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([each])):
+                pass
+        except (pa.ArrowException, TypeError) as error:
+            message = (
+                f"column `{each.name}` of the spine is `{each.type}`, which Parquet does not hold; drop or cast it"
+            )
+            raise InputError(message) from error
 
 
 def check_spine(plan: SetPlan, table: pa.Table, t: str) -> None:

@@ -13,7 +13,7 @@ from unskew.backfill.events import Piece, open_events, reaching, staged, write_a
 from unskew.backfill.frames import events_of
 from unskew.backfill.reuse import Reused, events_digest, reused, table_digest
 from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
-from unskew.backfill.spine import block_sizes, earliest, spine_slices, stage_spine
+from unskew.backfill.spine import block_sizes, earliest, require_writable, spine_slices, stage_spine
 from unskew.pipelines.backends.beam import expand, write_block
 from unskew.pipelines.backends.beam_judge import SHUFFLED
 from unskew.pipelines.backends.beam_shuffle import joined
@@ -127,6 +127,8 @@ def backfill(
     with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
         staged_spine = scratch / "spine.arrow"
         table = stage_spine(plan, spine, t, staged_spine)
+        if target is not None:
+            require_writable(table.schema)
         inputs = {} if target is None and reuse is None else digests_of(plan, events, table, t) | {"how": how}
         blocks = block_sizes(table.num_rows)
         old = Reused() if reuse is None else reused(plan, reuse, inputs, blocks)

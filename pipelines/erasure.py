@@ -66,8 +66,13 @@ class Subject:
         return unique(found)
 
     def traces(self) -> list[str]:
-        """Return what the tiles of other entities keep of its rows."""
-        found = []
+        """Return what other entities keep of its rows."""
+        found = [
+            f"copies of the same events in `{name}` that name another entity: where an erased copy stood before or after "
+            "them, they may count otherwise from the next backfill and upload on"
+            for name in self.sources
+            if self.plan.source(name).deduplicate
+        ]
         for view in self.plan.views:
             if view.source not in self.sources or self.of_view(view):
                 continue

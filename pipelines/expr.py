@@ -273,7 +273,7 @@ class Aggregation:
             message = f"{word}(...) follows by(...) or per(...); to take two columns together write by(concat(...))"
             raise DefinitionError(message)
 
-    def __getattr__(self, name: str) -> Callable[[], Aggregation]:
+    def __getattr__(self, name: str) -> Callable[..., Aggregation]:
         """Return an aggregate over the categories: ``col("amount").sum().per("1d").mean()``."""
         if name.startswith("_"):
             raise AttributeError(name)
@@ -286,7 +286,14 @@ class Aggregation:
         if self.name not in INNER:
             message = f"aggregate `{self.name}` by category cannot be aggregated again; use one of {', '.join(INNER)}"
             raise DefinitionError(message)
-        return lambda: replace(self, outer=name)
+
+        def outer(*given: object, **named: object) -> Aggregation:
+            if given or named:
+                message = f"`{name}` over categories takes nothing, `{[*given, *named]}` given; write {name}()"
+                raise DefinitionError(message)
+            return replace(self, outer=name)
+
+        return outer
 
     def over(
         self, *sizes: str, hop: str | None = None, delay: str | None = None, accuracy: Accuracy = "exact"

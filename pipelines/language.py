@@ -151,6 +151,9 @@ class EventSource:
         """Refuse an alias that is no dotted name, or that could be read for two columns."""
         owner = dict.fromkeys(self.schema, "a column")
         for column, given in self.aliases.items():
+            if not isinstance(given, str | list | tuple):
+                message = f"aliases of column `{column}` of `{self.name}` are `{given!r}`; give a name, or several"
+                raise DefinitionError(message)
             for each in names(given):
                 for part in str(each).split("."):
                     check_name("alias", part)
@@ -164,7 +167,10 @@ class EventSource:
         if self.amended and (not self.event_id or not self.deduplicate):
             message = f"source `{self.name}` is amended, but has no identity; declare an event_id and deduplicate"
             raise DefinitionError(message)
-        if self.deleted is not None and not (self.amended and isinstance(self.deleted, Expr)):
+        if self.deleted is not None and not isinstance(self.deleted, Expr):
+            message = f'`deleted` of `{self.name}` is `{self.deleted!r}`, no condition; write col("op") == "delete"'
+            raise DefinitionError(message)
+        if self.deleted is not None and not self.amended:
             message = (
                 f"`deleted` of `{self.name}` is a condition over the columns of an amended source; set amended=True"
             )

@@ -12,9 +12,9 @@ from unskew.pipelines.derived import bind_derived, features_read
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Aggregation, Expr, Windowed, col
 from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, JoinedView, names
-from unskew.pipelines.lifts import same_result
+from unskew.pipelines.lifts import add, same_result
 from unskew.pipelines.nested import OUTER
-from unskew.pipelines.nodes import Node, computed_columns, literal, masked, value_columns
+from unskew.pipelines.nodes import Node, as_number, computed_columns, literal, masked, value_columns
 from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan, fingerprint
 from unskew.pipelines.states import GROUPED, NEEDS_ORDER, FeatureType, Lift, StateField
 from unskew.pipelines.timegrid import LIFETIME, Window, format_duration, parse_duration, parse_instant
@@ -106,10 +106,26 @@ def bind_feature(view: FeatureView, name: str, windowed: Windowed) -> BoundFeatu
         message = f"aggregate `{aggregation.name}` needs an order, but source `{source.name}` has no event_id"
         raise DefinitionError(message)
     category = bind_category(source, aggregation)
+    if aggregation.outer not in ("", "count", "min", "max"):
+        check_summed(aggregation, inputs)
     if category is not None:
         fields = (by_category(aggregation.name, category, where, fields),)
     check_delay(source, fields, windowed.windows)
     return BoundFeature(name, windowed, inputs, fields, category)
+
+
+def check_summed(aggregation: Aggregation, inputs: tuple[Node, ...]) -> None:
+    """Refuse to add up instants over categories, or extremes that are not in the range of summed values."""
+    if any(each.type.kind == "timestamp" for each in inputs):
+        message = f"`{aggregation.outer}` over instants says nothing; use min, max or count"
+        raise DefinitionError(message)
+    if sums_extremes(aggregation):
+        add(None, as_number(inputs[0]))
+
+
+def sums_extremes(aggregation: Aggregation) -> bool:
+    """Return whether smallest or largest values of categories are added up."""
+    return aggregation.name in ("min", "max") and aggregation.outer not in ("", "count", "min", "max")
 
 
 def bind_category(source: EventSource, aggregation: Aggregation) -> Node | None:
@@ -131,6 +147,15 @@ def by_category(name: str, category: Node, where: Node | None, fields: tuple[Sta
 def bind_filter(source: EventSource, aggregation: Aggregation) -> Node | None:
     """Type the filter, which must be a condition."""
     return None if aggregation.condition is None else condition(source, aggregation.condition)
+
+
+def bind_deleted(source: EventSource) -> Node | None:
+    """Type the condition under which a copy deletes its event; an error names the source."""
+    try:
+        return None if source.deleted is None else condition(source, source.deleted)
+    except DefinitionError as error:
+        message = f"`deleted` of source `{source.name}`: {error}"
+        raise DefinitionError(message) from error
 
 
 def condition(source: EventSource, expression: Expr) -> Node:
@@ -159,10 +184,17 @@ def check_delay(source: EventSource, fields: tuple[StateField, ...], windows: tu
 def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -> SourcePlan:
     """Give every column that enters arithmetic a range: +-2**40 where none is declared."""
     fields = [each for features in views for feature in features for each in feature.fields]
-    deleted = None if source.deleted is None else condition(source, source.deleted)
+    deleted = bind_deleted(source)
     lifts = [*(lift for each in fields for lift in each.lifts()), *([] if deleted is None else [deleted])]
     computed = frozenset().union(*(computed_columns(lift) for lift in lifts))
     added = [each for outer in fields for each in (outer, *outer.inner) if each.kind == "add"]
+    added += [
+        each
+        for features in views
+        for feature in features
+        if sums_extremes(feature.aggregation)
+        for each in feature.fields[0].inner
+    ]
     summed = frozenset().union(*(value_columns(each.lift) for each in added))
     free = (*names(source.event_id), source.event_time)
     columns = []
@@ -203,9 +235,6 @@ def plan_feature(
     if aggregation.outer:
         inner = bound.inputs if aggregation.name != "count" else [literal(1)]
         kind = OUTER[aggregation.outer].result(inner)
-        if inner[0].type.kind == "timestamp" and aggregation.outer not in ("count", "min", "max"):
-            message = f"`{aggregation.outer}` over instants says nothing; use min, max or count"
-            raise DefinitionError(message)
     elif bound.category is not None:
         kind = FeatureType(kind.kind, key=same_result([bound.category]).kind)
     category_units = 0 if bound.category is None else bound.category.type.units

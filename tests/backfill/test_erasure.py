@@ -188,9 +188,10 @@ def test_keys_name_entities_as_views_and_joins_do() -> None:
     assert [bool(subject(PLAN, {"card": "x"}).of_view(each)) for each in PLAN.views] == [True, True, False]
     pair = subject(PLAN, {"card": "x", "shop": 1})
     assert [bool(pair.of_view(each)) for each in PLAN.views] == [False, True, False]
-    (trace,) = subject(PLAN, {"card": "x"}).traces()
+    copies, trace = subject(PLAN, {"card": "x"}).traces()
+    assert copies.startswith("copies of the same events in `tx` that name another entity")
     assert trace.startswith("tiles of view `shop`, of other entities, keep what they counted")
-    assert "and values made of the key in `card.shops_7d`" in subject(PLAN, {"shop": 1}).traces()[0]
+    assert "and values made of the key in `card.shops_7d`" in subject(PLAN, {"shop": 1}).traces()[1]
     noted = plan(FeatureSet("noted", [CARD, NOTED]))  # a card in a source that no view keys by it
     assert subject(noted, {"card": "x"}).sources == {"tx": ({"card": "x"},), "notes": ({"card": "x"},)}
 
