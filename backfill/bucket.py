@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.backfill.kernels import Ints, known_positions, running_maximum, sliding_distinct, window_bounds
-from unskew.backfill.window_states import Column, Events, Spine, field_state, prefix_sums
+from unskew.backfill.window_states import Column, Events, Spine, field_state
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.plan import FeaturePlan, ViewPlan
-from unskew.pipelines.states import LISTS, StateField, Values
+from unskew.pipelines.states import LISTS, StateField, Values, prefix_sums
 from unskew.pipelines.timegrid import Window
 from unskew.pipelines.types import INT64_MAX
 
@@ -103,13 +103,13 @@ def window_states(
         return fast
     newest = running_maximum(events.entity, events.known)
     doubtful = (hi > lo) & (newest[np.maximum(hi - 1, 0)] > spine.asof)
-    until = np.full(len(events.known), INT64_MAX) if events.until is None else events.until
     if events.until is not None:
-        ends = prefix_sums(until < INT64_MAX)
+        ends = prefix_sums(events.until < INT64_MAX)
         doubtful |= ends[hi] > ends[lo]
     unsure = np.flatnonzero(doubtful)
     if not len(unsure):
         return fast
+    until = np.full(len(events.known), INT64_MAX) if events.until is None else events.until
     offsets, positions = known_positions(events.known, until, lo[unsure], hi[unsure], spine.asof[unsure])
     taken = [each.rows(positions) for each in columns]
     tie = None
@@ -130,7 +130,7 @@ def replaced(whole: Values, rows: Ints, part: Values) -> Values:
         return Values(data, valid)
     lengths, starts = np.diff(whole.offsets), whole.offsets[:-1].copy()
     lengths[rows], starts[rows] = np.diff(part.offsets), part.offsets[:-1] + len(whole.data)
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    offsets = prefix_sums(lengths)
     within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
     return together(whole, part).entries(np.repeat(starts, lengths) + within, offsets)
 

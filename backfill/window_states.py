@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from unskew.backfill.kernels import (
     Bools,
@@ -21,7 +20,7 @@ from unskew.backfill.kernels import (
     sliding_top,
 )
 from unskew.pipelines.errors import EngineError
-from unskew.pipelines.states import StateField, Values
+from unskew.pipelines.states import StateField, Values, prefix_sums
 from unskew.pipelines.types import VALUE_LIMIT
 
 SAFE_ROWS = 2**22  # fewer summed inputs of at most 2**40 cannot overflow int64
@@ -104,13 +103,6 @@ class Spine:
     asof: Ints
 
 
-def prefix_sums(values: NDArray[np.generic]) -> Ints:
-    """Return the sums of the first 0, 1 ... n values, (n + 1,)."""
-    found = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(values, dtype=np.int64, out=found[1:])
-    return found
-
-
 def field_state(
     field: StateField, column: Column, lo: Ints, hi: Ints, tie: Ints | None = None, counts: bool = False
 ) -> Values:
@@ -134,7 +126,7 @@ def multisets(field: StateField, column: Column, lo: Ints, hi: Ints) -> Values:
     """Return each window's values, ascending, with their counts and further fields."""
     codes, values = column.ranked
     sizes = sliding_distinct(codes, len(values), lo, hi)
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    offsets = prefix_sums(sizes)
     entries, counts = sliding_counts(codes, len(values), lo, hi, offsets)
     row = np.repeat(np.arange(len(lo)), sizes)
     return Values(values[entries], sizes > 0, offsets, counts, inner_states(field, column, entries, lo[row], hi[row]))

@@ -13,7 +13,7 @@ from unskew.online.store import Records
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import FeaturePlan
 from unskew.pipelines.records import ascending, field_prints, record_strings
-from unskew.pipelines.states import Values
+from unskew.pipelines.states import Values, prefix_sums
 from unskew.pipelines.types import INT64_MAX, INT64_MIN, VALUE_LIMIT
 
 Sides = tuple[Ints, Ints, Ints, Ints, Ints, Ints]  # closed words, where records begin, widths; the same of open ones
@@ -88,7 +88,7 @@ def window_counts(
     new[1:] = (owner[1:] != owner[:-1]) | (values[1:] != values[:-1])
     at = np.flatnonzero(new)
     sizes = np.bincount(owner[at], minlength=len(t))
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    offsets = prefix_sums(sizes)
     counts, _ = merged("add", found.column(COUNT, COUNT), np.ones(len(order), np.bool_), at)
     inner = tuple(
         Values(*merged(each.kind, *found.field(program, sections, name), at))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unskew.pipelines.moments import BITS, POWER_BITS, TIME_BITS, TIME_DIGITS, exactly, numerator, power_weights
-from unskew.pipelines.states import Finish, Values, counted
+from unskew.pipelines.states import Finish, Values, counted, prefix_sums
 
 MILLION = 1_000_000  # parts of a quantile's parameter
 SECOND = 1000.0  # ms
@@ -19,7 +19,11 @@ Finisher = Callable[[Sequence[Values], Finish], Values]
 
 def finish_value(states: Sequence[Values], context: Finish) -> Values:
     """Return the state itself; scaled integers as ``float64(x) / float64(units)``."""
-    state, units = states[0], (context.units or (1,))[0]
+    return in_units(states[0], (context.units or (1,))[0])
+
+
+def in_units(state: Values, units: int) -> Values:
+    """Return encoded integers as they are where they have no digits after the point, else as ``float64(x) / float64(units)``."""
     if units == 1:
         return state
     return Values(state.data.astype(np.float64) / np.float64(units), state.valid, state.offsets)
@@ -169,7 +173,7 @@ def most_frequent(state: Values, k: int) -> Values:
     row = np.repeat(np.arange(len(lengths)), lengths)
     order = np.lexsort((-counts, row))  # stable: values ascend
     kept = np.arange(len(order)) - offsets[row] < k
-    return state.entries(order[kept], np.concatenate((np.zeros(1, np.int64), np.cumsum(np.minimum(lengths, k)))))
+    return state.entries(order[kept], prefix_sums(np.minimum(lengths, k)))
 
 
 def finish_top_k_frequent(states: Sequence[Values], context: Finish) -> Values:
@@ -195,7 +199,7 @@ def finish_quantile(states: Sequence[Values], context: Finish) -> Values:
     """Return the value of rank ``ceil(q * n)``, counted from 1."""
     state = states[0]
     offsets, counts = counted(state)
-    below = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+    below = prefix_sums(counts)
     rank = -(-np.diff(below[offsets]) * context.parameters[0] // MILLION)
     at = np.searchsorted(below, (below[offsets[:-1]] + rank)[state.valid]) - 1
     return finish_value([one_each(Values(state.data[at], state.valid))], context)
@@ -206,8 +210,7 @@ def by_category(finish: Finisher, state: Values, key_units: int, context: Finish
     offsets, _ = counted(state)
     lengths = np.diff(offsets)
     value = finish(state.inner, Finish(np.repeat(context.at, lengths), context.units, context.parameters))
-    row = np.repeat(np.arange(len(lengths)), lengths)[value.valid]
-    kept = np.bincount(row, minlength=len(lengths))
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept)))
-    keys = finish_value([Values(state.data[value.valid], kept > 0, offsets)], Finish(context.at, (key_units,)))
-    return Values(keys.data, keys.valid, offsets, None, (Values(value.data[value.valid], np.ones(len(row), np.bool_)),))
+    offsets = prefix_sums(value.valid)[offsets]
+    keys = in_units(Values(state.data[value.valid], np.diff(offsets) > 0, offsets), key_units)
+    found = value.data[value.valid]
+    return Values(keys.data, keys.valid, offsets, None, (Values(found, np.ones(len(found), np.bool_)),))

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unskew.pipelines.errors import EngineError
-from unskew.pipelines.finishes import finish_value, moment, quotient, root
+from unskew.pipelines.finishes import in_units, moment, quotient, root
 from unskew.pipelines.lifts import float_result, integer_result, numeric_result
 from unskew.pipelines.nodes import Node
-from unskew.pipelines.states import FeatureType, Finish, Values
+from unskew.pipelines.states import FeatureType, Values, counted, prefix_sums
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
 INNER = ("count", "sum", "min", "max")  # one integer for each category
@@ -70,7 +70,7 @@ def finish_sum(groups: Groups) -> Values:
     if len(exact) and not INT64_MIN <= min(exact) <= max(exact) <= INT64_MAX:
         message = "a sum over categories passes int64; declare a tighter range or a shorter window"
         raise EngineError(message)
-    return scaled(exact.astype(np.int64), np.ones(len(exact), np.bool_), groups)
+    return in_units(Values(exact.astype(np.int64), np.ones(len(exact), np.bool_)), groups.units)
 
 
 def finish_mean(groups: Groups) -> Values:
@@ -80,12 +80,12 @@ def finish_mean(groups: Groups) -> Values:
 
 def finish_min(groups: Groups) -> Values:
     """Return the smallest."""
-    return scaled(groups.reduced(np.minimum, groups.values, 0), groups.counts > 0, groups)
+    return in_units(Values(groups.reduced(np.minimum, groups.values, 0), groups.counts > 0), groups.units)
 
 
 def finish_max(groups: Groups) -> Values:
     """Return the largest."""
-    return scaled(groups.reduced(np.maximum, groups.values, 0), groups.counts > 0, groups)
+    return in_units(Values(groups.reduced(np.maximum, groups.values, 0), groups.counts > 0), groups.units)
 
 
 def finish_variance(groups: Groups) -> Values:
@@ -98,11 +98,6 @@ def finish_stddev(groups: Groups) -> Values:
     """Return the square root of the variance."""
     found = finish_variance(groups)
     return Values(root(found.data), found.valid)
-
-
-def scaled(data: NDArray[Any], valid: NDArray[np.bool_], groups: Groups) -> Values:
-    """Return integers in the inputs' unit."""
-    return finish_value([Values(data, valid)], Finish(groups.offsets, (groups.units,)))
 
 
 @dataclass(frozen=True)
@@ -128,10 +123,6 @@ OUTER: dict[str, Outer] = {
 
 def over_categories(outer: str, state: Values, units: Sequence[int]) -> Values:
     """Apply an outer aggregate to the inner values of a multiset's categories."""
-    (inner,) = state.inner
-    lengths = np.diff(state.offsets) if state.offsets is not None else np.zeros(0, np.int64)
-    row = np.repeat(np.arange(len(lengths)), lengths)[inner.valid]
-    kept = np.bincount(row, minlength=len(lengths))
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept)))
+    (inner,), (offsets, _) = state.inner, counted(state)
     values = inner.data[inner.valid].astype(np.int64)
-    return OUTER[outer].finish(Groups(values, offsets, (*units, 1)[0]))
+    return OUTER[outer].finish(Groups(values, prefix_sums(inner.valid)[offsets], (*units, 1)[0]))

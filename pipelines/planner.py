@@ -106,7 +106,7 @@ def bind_feature(view: FeatureView, name: str, windowed: Windowed) -> BoundFeatu
         message = f"aggregate `{aggregation.name}` needs an order, but source `{source.name}` has no event_id"
         raise DefinitionError(message)
     category = bind_category(source, aggregation)
-    if aggregation.outer not in ("", "count", "min", "max"):
+    if adds_up(aggregation):
         check_summed(aggregation, inputs)
     if category is not None:
         fields = (by_category(aggregation.name, category, where, fields),)
@@ -115,17 +115,17 @@ def bind_feature(view: FeatureView, name: str, windowed: Windowed) -> BoundFeatu
 
 
 def check_summed(aggregation: Aggregation, inputs: tuple[Node, ...]) -> None:
-    """Refuse to add up instants over categories, or extremes that are not in the range of summed values."""
+    """Refuse to add up instants over categories, or values that are not in the range of summed ones."""
     if any(each.type.kind == "timestamp" for each in inputs):
         message = f"`{aggregation.outer}` over instants says nothing; use min, max or count"
         raise DefinitionError(message)
-    if sums_extremes(aggregation):
-        add(None, as_number(inputs[0]))
+    for each in inputs:
+        add(None, as_number(each))
 
 
-def sums_extremes(aggregation: Aggregation) -> bool:
-    """Return whether smallest or largest values of categories are added up."""
-    return aggregation.name in ("min", "max") and aggregation.outer not in ("", "count", "min", "max")
+def adds_up(aggregation: Aggregation) -> bool:
+    """Return whether the values of categories are added up."""
+    return aggregation.outer not in ("", "count", "min", "max")
 
 
 def bind_category(source: EventSource, aggregation: Aggregation) -> Node | None:
@@ -192,7 +192,7 @@ def resolve_source(source: EventSource, views: list[tuple[BoundFeature, ...]]) -
         each
         for features in views
         for feature in features
-        if sums_extremes(feature.aggregation)
+        if adds_up(feature.aggregation)
         for each in feature.fields[0].inner
     ]
     summed = frozenset().union(*(value_columns(each.lift) for each in added))

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unskew.pipelines.plan import ViewPlan, fingerprint
-from unskew.pipelines.states import LISTS, SCALARS, StateField
+from unskew.pipelines.states import LISTS, SCALARS, StateField, prefix_sums
 from unskew.pipelines.timegrid import LIFETIME
 
 Ints = NDArray[np.int64]
@@ -177,7 +177,7 @@ def pack(layout: Layout, rows: Sequence[Rows], records: int, strings: Sequence[s
     size = np.array([len(each) for each in encoded], np.int64)
     text = -(-np.bincount(pairs[0], weights=size, minlength=records).astype(np.int64) // 8)
     words = len(rows) + sum(n * len(each.columns) for n, each in zip(counts, layout.sections, strict=True))
-    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(HEADER + words + lengths + text)))
+    offsets = prefix_sums(HEADER + words + lengths + text)
     at = offsets[:-1]
     out = np.zeros(int(offsets[-1]), np.int64)
     out[at], out[at + 1] = words, lengths
@@ -198,7 +198,7 @@ def pack(layout: Layout, rows: Sequence[Rows], records: int, strings: Sequence[s
 
 def write_strings(out: NDArray[np.uint8], at: Ints, lengths: Ints, encoded: Sequence[bytes]) -> None:
     """Write each record's strings end to end, from byte `at` on."""
-    bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    bounds = prefix_sums(lengths)
     for record in np.flatnonzero(lengths):
         joined = b"".join(encoded[bounds[record] : bounds[record + 1]])
         out[at[record] : at[record] + len(joined)] = np.frombuffer(joined, np.uint8)

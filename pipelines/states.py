@@ -134,13 +134,20 @@ class Values:
             return Values(self.data, self.valid & kept)
         lengths = np.diff(self.offsets)
         taken = np.flatnonzero(np.repeat(kept, lengths))
-        return self.entries(taken, np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths * kept))))
+        return self.entries(taken, prefix_sums(lengths * kept))
 
     def entries(self, taken: NDArray[np.int64], offsets: NDArray[np.int64]) -> Values:
         """Return the given entries as rows of those bounds; a row without entries is null."""
         counts = None if self.counts is None else self.counts[taken]
         inner = tuple(Values(each.data[taken], each.valid[taken]) for each in self.inner)
         return Values(self.data[taken], np.diff(offsets) > 0, offsets, counts, inner)
+
+
+def prefix_sums(values: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Return the sums of the first 0, 1 ... n values, (n + 1,): of lengths the bounds of what lies end to end."""
+    found = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, dtype=np.int64, out=found[1:])
+    return found
 
 
 def counted(state: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

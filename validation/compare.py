@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from unskew.pipelines.states import prefix_sums
+
 Bools = NDArray[np.bool_]
 
 
@@ -48,7 +50,7 @@ def same_lists(a: pa.ListArray, b: pa.ListArray) -> Bools:
     found: Bools = lengths[0] == lengths[1]
     common = pa.array(found)
     entries = [pa.chunked_array([each.filter(common).flatten()]) for each in (a, b)]
-    wrong = np.concatenate((np.zeros(1, np.int64), np.cumsum(~same_cells(*entries))))
+    wrong = prefix_sums(~same_cells(*entries))
     ends = np.cumsum(np.maximum(lengths[0][found], 0))
     starts = ends - np.maximum(lengths[0][found], 0)
     found[found] = wrong[ends] == wrong[starts]
