@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
-from unskew.backfill.events import encoded
-from unskew.backfill.frames import plain
+from unskew.backfill.events import encode_columns
 from unskew.backfill.kernels import Ints, scatter_bits
 from unskew.backfill.order import flat
 from unskew.pipelines.arrow import to_arrow
-from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.derived import evaluate, features_read
 from unskew.pipelines.errors import EngineError
 from unskew.pipelines.plan import FeaturePlan, SetPlan
-from unskew.pipelines.states import FeatureType, Values
+from unskew.pipelines.states import FeatureType, Values, prefix_sums
 
 WORD = 8  # bytes of the types that are scattered; others are few and taken by Arrow
 
@@ -110,22 +107,9 @@ def derived_inputs(plan: SetPlan, spine: pa.Table, features: pa.Table) -> dict[s
     read = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
     found = {each: as_values(features[each]) for each in read}
     if plan.request:
-        coded = encode_request(plan, spine)
+        coded = encode_columns(spine, plan.request)
         found |= {each.name: as_values(coded[each.name]) for each in plan.request}
     return found
-
-
-def encode_request(plan: SetPlan, spine: pa.Table) -> pa.Table:
-    """Return the request's columns encoded."""
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("spine", plain(spine.select([each.name for each in plan.request])))
-        columns = []
-        for each in plan.request:
-            value, _ = encoded(each, spine.schema.field(each.name).type) or ("NULL", "")
-            kind = DUCKDB.types.get(each.type.kind, "BIGINT")
-            columns.append(f"CAST({value} AS {kind}) AS {DUCKDB.identifier(each.name)}")
-        return connection.sql(f"SELECT {', '.join(columns)} FROM spine").to_arrow_table()
 
 
 def as_values(column: pa.ChunkedArray) -> Values:
@@ -135,7 +119,7 @@ def as_values(column: pa.ChunkedArray) -> Values:
         lists = flat(column)
         sizes = lists.value_lengths().fill_null(0).to_numpy()
         entries = as_values(pa.chunked_array([lists.flatten()])).data
-        return Values(entries, valid, np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes))))
+        return Values(entries, valid, prefix_sums(sizes))
     if pa.types.is_string(column.type):
         return Values(column.to_numpy(), valid)
     if pa.types.is_timestamp(column.type) or pa.types.is_boolean(column.type):

@@ -228,6 +228,19 @@ def encoded(column: ColumnPlan, found: pa.DataType) -> tuple[str, str] | None:
     return None
 
 
+def encode_columns(table: pa.Table, columns: Sequence[ColumnPlan]) -> pa.Table:
+    """Return columns of rows that were checked, encoded (BIGINT, VARCHAR, BOOLEAN)."""
+    selected = []
+    for each in columns:
+        value, _ = encoded(each, table.schema.field(each.name).type) or ("NULL", "TRUE")
+        kind = DUCKDB.types.get(each.type.kind, "BIGINT")
+        selected.append(f"CAST({value} AS {kind}) AS {DUCKDB.identifier(each.name)}")
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("given", plain(table.select(list(dict.fromkeys(each.name for each in columns)))))
+        return connection.sql(f"SELECT {', '.join(selected)} FROM given").to_arrow_table()
+
+
 def floored_millis(name: str, unit: str) -> str:
     """Return milliseconds since the epoch of a count of units, floored (also before 1970)."""
     if unit in ("s", "ms"):

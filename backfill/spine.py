@@ -12,10 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from unskew.backfill.events import encoded, read_arrow
+from unskew.backfill.events import encode_columns, encoded, read_arrow
 from unskew.backfill.frames import as_table, check_once, parquet_files, plain
 from unskew.pipelines.backends.beam_sql import ROWS_PER_BLOCK
-from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.errors import InputError, nearest, same_but_for_case
 from unskew.pipelines.plan import ColumnPlan, SetPlan
 from unskew.pipelines.types import INT64_MAX, INT64_MIN, Timestamp
@@ -52,8 +51,8 @@ def write_files(source: Path, path: Path) -> None:
     try:
         schema = one_schema(files)
         batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches(ROWS_PER_BLOCK))
-        tables = (pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata) for batch in batches)
-        write_blocks((batch for each in tables for batch in each.cast(schema).to_batches()), schema, path)
+        tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
+        write_blocks((batch for each in tables for batch in each.to_batches()), schema, path)
     except (pa.ArrowException, OSError) as error:
         message = (
             f"spine `{source}` cannot be read: {str(error).splitlines()[0]}; give Parquet files of the same columns"
@@ -179,20 +178,6 @@ def check_values(plan: SetPlan, table: pa.Table, t: str) -> None:
             raise InputError(message)
 
 
-def encode_spine(plan: SetPlan, table: pa.Table, t: str) -> pa.Table:
-    """Return the keys and the instant encoded."""
-    columns = [*plan.spine_keys().values(), ColumnPlan(t, Timestamp)]
-    selected = []
-    for each in columns:
-        value, _ = encoded(each, table.schema.field(each.name).type) or ("NULL", "TRUE")
-        kind = DUCKDB.types.get(each.type.kind, "BIGINT")
-        selected.append(f"CAST({value} AS {kind}) AS {DUCKDB.identifier(each.name)}")
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("spine", plain(table.select(list(dict.fromkeys(each.name for each in columns)))))
-        return connection.sql(f"SELECT {', '.join(selected)} FROM spine").to_arrow_table()
-
-
 def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> Iterator[pa.Table]:
     """Yield keys, instants, what is known and row numbers, in slices for the workers."""
     if asof not in table.column_names:
@@ -201,7 +186,7 @@ def spine_slices(plan: SetPlan, table: pa.Table, t: str, asof: str) -> Iterator[
     keys = list(plan.spine_keys())
     for start in range(0, max(table.num_rows, 1), ROWS_PER_SLICE):
         given = table.slice(start, ROWS_PER_SLICE)
-        coded = encode_spine(plan, given, t)
+        coded = encode_columns(given, [*plan.spine_keys().values(), ColumnPlan(t, Timestamp)])
         known = coded[t] if asof == t else given[asof].cast(pa.int64())
         rows = pa.array(np.arange(start, start + given.num_rows, dtype=np.int64))
         yield pa.table([*(coded[each] for each in keys), coded[t], known, rows], [*keys, "__t", "__asof", "__row"])

@@ -5,7 +5,6 @@ Only finished parts are rewritten. What the job carries in its state is named: n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from unskew.pipelines.backends.flink_streams import Stream, account_streams, key
 from unskew.pipelines.durable import aside, leftovers, swap
 from unskew.pipelines.erasure import Cells, Subject
 from unskew.pipelines.errors import EngineError, InputError
+from unskew.pipelines.manifest import replace_manifest
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 from unskew.pipelines.timegrid import DAY
 
@@ -109,9 +109,7 @@ class OutputPlace:
         own = known.setdefault(stream.name, {})
         if path.name not in own:
             own[path.name] = rows
-            target = self.path / ERASED
-            aside(target).write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            swap(target)
+            replace_manifest(self.path / ERASED, known)
 
     def remains(self) -> list[str]:
         """Return what the job keeps beside the finished parts."""

@@ -23,9 +23,9 @@ from unskew.backfill.bucket_rows import bucket_events, sorted_events, without
 from unskew.backfill.events import Piece, read_arrow, read_batch
 from unskew.backfill.order import entity_codes, numbers, sorted_rows
 from unskew.backfill.window_states import Spine
-from unskew.pipelines.backends.beam_judge import OfJob, counted, judged_pieces, parted, tally
+from unskew.pipelines.backends.beam_judge import OfJob, counted, judged_pieces, parted
 from unskew.pipelines.backends.beam_shuffle import Part, as_stream, hand_over, read
-from unskew.pipelines.backends.beam_sql import ROWS_PER_BLOCK, Group, Job
+from unskew.pipelines.backends.beam_sql import ROWS_PER_BLOCK, Group, Job, bucket_sql
 
 ROWS_AT_ONCE = 1 << 20  # of the spine, whose features are in memory together
 PartOfGroup = tuple[str, Part]
@@ -42,11 +42,9 @@ class PartitionSpine(OfJob):
             for group in self.job.groups:
                 keys = group.asked_columns()
                 columns = ", ".join(f"{key} AS __k{index}" for index, key in enumerate(keys))
-                part = f"coalesce(hash({', '.join(keys)}) % {self.job.partitions}, 0)"
+                part = f"coalesce({bucket_sql(keys, self.job)}, 0)"
                 query = f"SELECT {columns}, __t, __asof, __row, {part} AS __part FROM spine"
-                for bucket, shuffled, rows in parted(connection, query, self.job):
-                    yield (group.name, bucket), shuffled
-                    yield tally(f"spine rows of {group.name}", rows)
+                yield from parted(connection, query, self.job, "spine rows", group.name)
 
 
 class ComputeBucket(OfJob):
@@ -93,15 +91,15 @@ def compute_bucket(
     t, asof, row = (numbers(spine[each]) for each in ("__t", "__asof", "__row"))
     order = sorted_rows(entity, [t, asof, row])
     for start in range(0, len(order), ROWS_AT_ONCE):
-        mine = order[start : start + ROWS_AT_ONCE]
-        at = Spine(entity[mine], t[mine], asof[mine])
+        some = order[start : start + ROWS_AT_ONCE]
+        at = Spine(entity[some], t[some], asof[some])
         near = None if in_order is None else reached(group, in_order, at)
-        found = {"__row": pa.array(row[mine])}
+        found = {"__row": pa.array(row[some])}
         for view in group.views:
             features = bucket_features(view, bucket_events(view, group.source, near, group.fields(view)), at)
             found |= dict(zip([each.name for each in view.features], features, strict=True))
         # a block reads its rows of the bucket in one run
-        yield pa.table(found).take(pa.array(np.argsort(row[mine], kind="stable")))
+        yield pa.table(found).take(pa.array(np.argsort(row[some], kind="stable")))
 
 
 def reached(group: Group, events: pa.Table, spine: Spine) -> pa.Table:

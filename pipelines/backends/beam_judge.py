@@ -33,9 +33,24 @@ class OfJob(beam.DoFn):  # type: ignore[misc]
         self.job: Job = pickle.loads(self.pickled)  # noqa: S301 - our own
 
 
-def parted(connection: duckdb.DuckDBPyConnection, query: str, job: Job) -> Iterator[tuple[int, Part, int]]:
-    """Run a query whose column ``__part`` names the bucket; yield each bucket, its rows handed over, their number."""
-    return hand_over(split(connection.sql(query).to_arrow_table(), job.partitions), job.shuffle)
+def parted(
+    connection: duckdb.DuckDBPyConnection, query: str, job: Job, what: str, name: str, tag: str | None = None
+) -> Iterator[Any]:
+    """Run a query whose column ``__part`` names the bucket, and yield each bucket's rows, handed over, then their number.
+
+    Parameters
+    ----------
+    what, name
+        What the rows are, as `counted` has it, and of which group or source.
+    tag
+        Output of the step that takes them; by default its main one.
+    """
+    total = 0
+    for bucket, part, rows in hand_over(split(connection.sql(query).to_arrow_table(), job.partitions), job.shuffle):
+        element = ((name, bucket), part)
+        yield element if tag is None else beam.pvalue.TaggedOutput(tag, element)
+        total += rows
+    yield tally(f"{what} of {name}", total)
 
 
 def split(table: pa.Table, partitions: int) -> Iterator[tuple[int, pa.Table]]:
@@ -77,13 +92,10 @@ class JudgeEvents(OfJob):
                 "account", (source.name, account_of(connection, self.job.plan, source) | later)
             )
             if source.deduplicate:
-                for bucket, part, rows in parted(connection, identity_sql(self.job, source), self.job):
-                    yield beam.pvalue.TaggedOutput("identity", ((source.name, bucket), part))
-                    yield tally(f"identities of {source.name}", rows)
+                query = identity_sql(self.job, source)
+                yield from parted(connection, query, self.job, "identities", source.name, "identity")
             for group in groups:
-                for bucket, part, rows in parted(connection, projection_sql(self.job, group), self.job):
-                    yield (group.name, bucket), part
-                    yield tally(f"events of {group.name}", rows)
+                yield from parted(connection, projection_sql(self.job, group), self.job, "events", group.name)
 
 
 def drop_later(connection: duckdb.DuckDBPyConnection, source: SourcePlan, cut: int, batch_end: int) -> dict[str, int]:
@@ -124,9 +136,7 @@ class FindCopies(OfJob):
                 query = (
                     f"SELECT __position, __from, __until, __g{index} AS __part FROM copies WHERE __g{index} IS NOT NULL"
                 )
-                for bucket, part, rows in parted(connection, query, self.job):
-                    yield (group.name, bucket), part
-                    yield tally(f"copies of {group.name}", rows)
+                yield from parted(connection, query, self.job, "copies", group.name)
 
 
 def losers(identities: pa.Table) -> pa.Table | None:

@@ -191,7 +191,7 @@ def timed_sql(source: SourcePlan) -> str:
 
 
 def bucket_sql(keys: Sequence[str], job: Job) -> str:
-    """Return the bucket of some columns, of which the first is not null."""
+    """Return the bucket of some columns."""
     return f"hash({', '.join(keys)}) % {job.partitions}"
 
 

@@ -1,6 +1,5 @@
 """The Beam backfill gives the oracle's values, bit for bit."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.cases import EVERYTHING
 from tests.depth import DEPTH
+from tests.plain import plain
 from tests.strategies import World, worlds
 from unskew.backfill.training import backfill
 from unskew.backfill.upload import upload
@@ -43,15 +43,6 @@ def spine_table(found: SetPlan, world: World) -> pa.Table:
     named = [*keys.values(), *(each for each in found.request if each.name not in keys)]
     rows = table(named, world.spine)
     return rows.append_column("t", pa.array([row["t"] for row in world.spine], pa.timestamp("ms", "UTC")))
-
-
-def plain(value: Any) -> Any:
-    """Return instants as ms, and floats with their sign of zero."""
-    if isinstance(value, dict):
-        return [(plain(key), plain(each)) for key, each in value.items()]
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    return (value, math.copysign(1, value)) if isinstance(value, float) else value
 
 
 def assert_equal(found: pa.Table, expected: Sequence[Mapping[str, Any]]) -> None:
