@@ -1,0 +1,1 @@
+"""The running system: Kafka, a Flink cluster, the archiver, the materialiser."""

@@ -1,0 +1,235 @@
+"""Where the parts of a running system are, and how they are spoken to: one file and the environment.
+
+A file ``unskew.toml`` has a table for each part; ``UNSKEW_<TABLE>_<NAME>`` in the environment takes its place, value by
+value. What is secret is kept in `Secret` and is never printed.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unskew.pipelines.errors import InputError, nearest
+
+FILE = "unskew.toml"
+PREFIX = "UNSKEW"
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class Secret(str):
+    """A text that is not shown: ``str.__str__(secret)`` and comparison have it, `repr` and formatting do not."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return nothing of it."""
+        return "'***'" if len(self) else "''"
+
+    def __str__(self) -> str:
+        """Return nothing of it."""
+        return "***" if len(self) else ""
+
+    def __format__(self, _: str) -> str:
+        """Return nothing of it."""
+        return str(self)
+
+    def reveal(self) -> str:
+        """Return the text itself, for the part that it is meant for."""
+        return str.__str__(self)
+
+
+NONE = Secret("")
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    """The broker.
+
+    Parameters
+    ----------
+    bootstrap_servers
+        ``host:port``, several with commas.
+    security_protocol, sasl_mechanism
+        Kafka's names; SASL needs `sasl_username` and `sasl_password`.
+    ssl_cafile, ssl_certfile, ssl_keyfile
+        PEM files; the key's password is `ssl_password`.
+    partitions, replication
+        Of the topics that unskew makes.
+    """
+
+    bootstrap_servers: str = "localhost:9092"
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: Secret = NONE
+    ssl_cafile: str = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+    ssl_password: Secret = NONE
+    partitions: int = 4
+    replication: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse names that Kafka does not know."""
+        for name, value, known in (
+            ("security_protocol", self.security_protocol, PROTOCOLS),
+            ("sasl_mechanism", self.sasl_mechanism, MECHANISMS),
+        ):
+            if value not in known:
+                message = f"kafka's {name} `{value}` is unknown; {nearest(value, known)}"
+                raise InputError(message)
+
+    def client(self) -> dict[str, Any]:
+        """Return the arguments of kafka-python's clients."""
+        found: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers.split(","),
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL"):
+            found |= {"sasl_mechanism": self.sasl_mechanism, "sasl_plain_username": self.sasl_username}
+            found |= {"sasl_plain_password": self.sasl_password.reveal()}
+        if self.security_protocol.endswith("SSL"):
+            files = {name: getattr(self, name) for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile")}
+            found |= {name: value for name, value in files.items() if value}
+            found |= {"ssl_password": self.ssl_password.reveal()} if self.ssl_password else {}
+        return found
+
+    def flink(self) -> dict[str, str]:
+        """Return the options of Flink's connector, ``properties.`` before each."""
+        found = {"bootstrap.servers": self.bootstrap_servers, "security.protocol": self.security_protocol}
+        if self.security_protocol.startswith("SASL"):
+            module = "scram.ScramLoginModule" if self.sasl_mechanism.startswith("SCRAM") else "plain.PlainLoginModule"
+            # the connector's jar carries Kafka's client under a name of its own
+            login = f"org.apache.flink.kafka.shaded.org.apache.kafka.common.security.{module} required"
+            who = f'username="{escaped(self.sasl_username)}" password="{escaped(self.sasl_password.reveal())}"'
+            found |= {"sasl.mechanism": self.sasl_mechanism, "sasl.jaas.config": f"{login} {who};"}
+        if self.security_protocol.endswith("SSL"):
+            found |= (
+                {"ssl.truststore.type": "PEM", "ssl.truststore.location": self.ssl_cafile} if self.ssl_cafile else {}
+            )
+            if self.ssl_keyfile:
+                found |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": self.ssl_keyfile}
+            found |= {"ssl.key.password": self.ssl_password.reveal()} if self.ssl_password else {}
+        return {f"properties.{name}": value for name, value in found.items()}
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """The online store: ``redis://host:port/0``, ``rediss://`` for TLS, else the path of an SQLite file."""
+
+    url: str = "build/store.sqlite"
+    username: str = ""
+    password: Secret = NONE
+    ssl_cafile: str = ""
+
+
+@dataclass(frozen=True)
+class FlinkSettings:
+    """The cluster.
+
+    Parameters
+    ----------
+    target
+        Address of its REST interface, ``host:port``.
+    parallelism
+        Of the jobs; no more than a topic's partitions are of use.
+    checkpoints
+        Folder or URI that every TaskManager and the command line can read and write.
+    checkpoint_interval
+        Flink's notation.
+    """
+
+    target: str = "localhost:8081"
+    parallelism: int = 2
+    checkpoints: str = "build/checkpoints"
+    checkpoint_interval: str = "10s"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All parts."""
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    flink: FlinkSettings = field(default_factory=FlinkSettings)
+
+
+Part = TypeVar("Part", KafkaSettings, StoreSettings, FlinkSettings)
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings: of the file, of ``unskew.toml`` where none is named and it is there, and of the environment.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or has a table, a name or a value that is not known.
+    """
+    given = read_file(path)
+    known = {each.name for each in fields(Settings)}
+    for table in given:
+        if table not in known:
+            message = f"settings `{path or FILE}` have the unknown table `{table}`; {nearest(table, known)}"
+            raise InputError(message)
+    return Settings(
+        kafka=part(KafkaSettings, "kafka", given, environment),
+        store=part(StoreSettings, "store", given, environment),
+        flink=part(FlinkSettings, "flink", given, environment),
+    )
+
+
+def read_file(path: Path | None) -> dict[str, Any]:
+    """Return the tables of the file; none where there is none and none was named."""
+    chosen = Path(FILE) if path is None else path
+    if path is None and not chosen.exists():
+        return {}
+    try:
+        return tomllib.loads(chosen.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"settings `{chosen}` cannot be read: {str(error).splitlines()[0]}; give a TOML file"
+        raise InputError(message) from error
+
+
+def part(kind: type[Part], table: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> Part:
+    """Return one table's settings."""
+    own = given.get(table, {})
+    defaults = {each.name: getattr(kind(), each.name) for each in fields(kind)}
+    if not isinstance(own, dict):
+        message = f"settings `{table}` are `{own}`; write them as a table, [{table}]"
+        raise InputError(message)
+    for name in own:
+        if name not in defaults:
+            message = f"settings [{table}] have no `{name}`; {nearest(name, defaults)}"
+            raise InputError(message)
+    found = dict(own)
+    for name in defaults:
+        variable = f"{PREFIX}_{table}_{name}".upper()
+        if variable in environment:
+            found[name] = environment[variable]
+    return kind(**{name: typed(f"{table}.{name}", value, defaults[name]) for name, value in found.items()})
+
+
+def typed(name: str, value: Any, default: Any) -> Any:
+    """Return a value of the default's type; a secret is not named in an error."""
+    if isinstance(default, Secret):
+        return Secret(value) if isinstance(value, str) else refuse(name, "***", "text")
+    if isinstance(default, int):
+        whole = int(value) if isinstance(value, str) and value.isdecimal() else value
+        return whole if type(whole) is int and whole > 0 else refuse(name, value, "a whole number above 0")
+    return value if isinstance(value, str) else refuse(name, value, "text")
+
+
+def refuse(name: str, value: object, wanted: str) -> None:
+    """Refuse a value."""
+    message = f"setting `{name}` is `{value}`; give {wanted}"
+    raise InputError(message)
+
+
+def escaped(text: str) -> str:
+    """Escape a text for a quoted value of JAAS."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')

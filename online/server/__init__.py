@@ -1,0 +1,1 @@
+"""The feature server and its client."""
