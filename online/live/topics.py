@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
-from kafka.errors import CoordinatorNotAvailableError, GroupIdNotFoundError, KafkaError, TopicAlreadyExistsError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    GroupIdNotFoundError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAlreadyExistsError,
+)
 
 from unskew.online.live.settings import KafkaSettings
 from unskew.pipelines.backends.flink_ends import PARTITIONS
@@ -70,9 +76,11 @@ def topic_of(source: SourcePlan) -> str:
 
 @contextmanager
 def broker_errors(settings: KafkaSettings) -> Iterator[None]:
-    """Turn errors of Kafka's client into one line."""
+    """Turn errors of Kafka's client into one line; that an offset is not there any more is for the caller."""
     try:
         yield
+    except OffsetOutOfRangeError:
+        raise
     except KafkaError as error:
         said = str(error) or type(error).__name__
         message = (
@@ -169,3 +177,9 @@ def committed(settings: KafkaSettings, group: str, topic: str) -> dict[int, int]
         except (CoordinatorNotAvailableError, GroupIdNotFoundError):  # no group has committed yet
             return {}
     return {each.partition: place.offset for each, place in found.items() if each.topic == topic}
+
+
+def partition_count(settings: KafkaSettings, topic: str) -> int:
+    """Return how many partitions a topic has."""
+    with reading(settings) as client:
+        return len(partitions_of(client, topic))

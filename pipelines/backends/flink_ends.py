@@ -148,7 +148,8 @@ class Topics:
     def insert(self, stream: Stream) -> str:
         """Return what fills a stream, with the key of its messages and its number."""
         names = [quoted(name) for name, _ in stream.columns]
-        keys = [f"CAST({quoted(name)} AS STRING)" for name in stream.entity] or ["CAST(`seq` AS STRING)"]
+        keys = [f"CAST({quoted(name)} AS STRING)" for name in stream.entity]
+        keys = keys or [f"CAST(MOD(seq, {long(PARTITIONS)}) AS STRING)"]
         key = f" || {text('|')} || ".join(keys)
         items = listed([key, f"{self.numbers[stream.name]}", *names], ", ")
         return f"INSERT INTO {quoted(stream.name)}\nSELECT {items}\nFROM (\n{stream.query}\n)"

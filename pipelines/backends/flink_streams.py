@@ -203,7 +203,7 @@ def apart(views: Sequence[ViewPlan], source: SourcePlan) -> Stream:
     """Return the messages that are not in the tiles of every view, with the reason or the view; what is left is no row."""
     none = "CAST(NULL AS STRING)"
     query = (
-        f"SELECT _fate, _reason, {none}, `_seq` FROM fated WHERE _fate <> 'accepted'\nUNION ALL\n"
+        f"SELECT _fate AS fate, _reason AS reason, {none} AS `view`, `_seq` AS seq FROM fated WHERE _fate <> 'accepted'\nUNION ALL\n"
         f"SELECT CASE WHEN _view IS NULL THEN 'filtered' ELSE 'skipped' END, {none}, _view, `_seq`\n"
         f"FROM (\n{skipped(views, source)}\n) AS s (_view, `_seq`)"
     )
