@@ -11,6 +11,7 @@ from unskew.pipelines.commands import (
     batch,
     definitions,
     demo,
+    dev,
     erasure,
     explanation,
     model,
@@ -36,7 +37,7 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, stream, erasure, explanation, parity, model, demo):
+for each in (definitions, simulation, batch, online, stream, erasure, explanation, parity, model, demo, dev):
     each.register(app)
 
 
