@@ -18,6 +18,7 @@ from unskew.pipelines.commands import (
     online,
     parity,
     simulation,
+    stream,
 )
 from unskew.pipelines.commands.options import STATE, WRONG_USE
 from unskew.pipelines.errors import UnskewError
@@ -36,7 +37,7 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, erasure, explanation, parity, model, demo, dev):
+for each in (definitions, simulation, batch, online, stream, erasure, explanation, parity, model, demo, dev):
     each.register(app)
 
 
