@@ -9,6 +9,7 @@ import typer
 
 from unskew.pipelines.commands import (
     batch,
+    cluster,
     definitions,
     demo,
     dev,
@@ -37,7 +38,7 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, stream, erasure, explanation, parity, model, demo, dev):
+for each in (definitions, simulation, batch, online, stream, erasure, explanation, parity, model, demo, dev, cluster):
     each.register(app)
 
 
