@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from unskew.pipelines.commands.options import (
+    STORE_HELP,
     At,
     Cells,
     Defs,
@@ -29,7 +30,7 @@ from unskew.pipelines.plan import ColumnPlan, SetPlan
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from unskew.online.store_sqlite import SqliteStore
+    from unskew.online.store import Store as OnlineStore
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +52,8 @@ def stream(
     source: Annotated[str | None, typer.Option(help="Source, where the set has several.")] = None,
     since: Annotated[str | None, typer.Option(help="Keep only events from this instant on.")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Write the tiles into this store, and start from its batch_end.")
+        str | None,
+        typer.Option(help=f"Write the tiles into this store, and start from its batch_end. {STORE_HELP}"),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for further files until interrupted.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was cut off.")] = False,
@@ -63,15 +65,14 @@ def stream(
     from unskew.online.stream import run_id, run_stream  # noqa: PLC0415 - starts Flink
 
     if store is not None:
-        check_store(store)
+        made_store(store).close()  # before the work, not after it
     start = batch_end(store, chosen) if since is None else instant(since)
     account = run_stream(plan, chosen, input_folder, output_folder, since=start, watch=watch, resume=resume)
     found: dict[str, Any] = asdict(account)
     if store is not None:
         from unskew.online.materialise import materialise  # noqa: PLC0415
-        from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
-        with SqliteStore(store) as opened:
+        with made_store(store) as opened:
             applied = materialise(opened, plan, chosen, output_folder, epoch=run_id(output_folder))
         found |= {"rows_written": applied.rows, "writes_rejected": applied.rejected}
     if as_json:
@@ -93,14 +94,13 @@ def choose_source(plan: SetPlan, name: str | None) -> str:
     return chosen
 
 
-def batch_end(store: Path | None, source: str) -> int | None:
+def batch_end(store: str | None, source: str) -> int | None:
     """Return where the store's closed tiles end; None where it has none."""
-    if store is None or not store.exists():
+    if store is None:
         return None
     from unskew.online.store import BEGINNING  # noqa: PLC0415
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
-    with SqliteStore(store) as opened:
+    with made_store(store) as opened:
         pointer = opened.pointer(source)
     return None if pointer is None or pointer.batch_end == BEGINNING else pointer.batch_end
 
@@ -140,21 +140,23 @@ def readable(table: pa.Table) -> list[list[Any]]:
     ]
 
 
-def check_store(path: Path) -> None:
-    """Open the store that a command will write, or make it: before the work, not after it."""
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
+def made_store(store: str) -> OnlineStore:
+    """Open a store; an SQLite file is made where there is none."""
+    from unskew.online.live.settings import StoreSettings, load_settings  # noqa: PLC0415
+    from unskew.online.stores import is_redis, open_store  # noqa: PLC0415
 
-    SqliteStore(path).close()
+    settings = load_settings().store if is_redis(store) else StoreSettings()
+    return open_store(replace(settings, url=store))
 
 
-def open_store(path: Path) -> SqliteStore:
+def open_store(store: str) -> OnlineStore:
     """Open a store that must be there."""
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
+    from unskew.online.stores import is_redis  # noqa: PLC0415
 
-    if not path.exists():
-        message = f"store `{path}` does not exist; run `unskew upload --store {path}`"
+    if not is_redis(store) and not Path(store).exists():
+        message = f"store `{store}` does not exist; run `unskew upload --store {store}`"
         raise InputError(message)
-    return SqliteStore(path)
+    return made_store(store)
 
 
 def asked_rows(plan: SetPlan, cells: Sequence[str] | None, rows: Path | None) -> list[dict[str, Any]]:
