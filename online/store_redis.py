@@ -89,7 +89,7 @@ class RedisStore:
         with self.client.errors():
             found = cast("bytes | None", self.client.reads.get(key("format")))
         if found not in (None, FORMAT):
-            message = f"store `{self.address}` has format {found!r}, not {FORMAT!r}; build it anew by `unskew upload`"
+            message = f"store `{self.address}` has format `{(found or b'').decode()}`, not `{FORMAT.decode()}`; build it anew by `unskew upload`"
             raise StoreError(message)
 
     def __enter__(self) -> Self:
