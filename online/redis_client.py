@@ -60,6 +60,8 @@ class RedisClient:
     ----------
     address
         The URL without user and password.
+    remembered
+        Seconds within which a write may be sent again.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class RedisClient:
         given: dict[str, Any] = {"username": username or None, "password": password or None}
         if scheme == "rediss":
             given |= {"ssl_ca_certs": ssl_cafile or None, "ssl_check_hostname": True}
+        self.remembered = round(2 * SENDS * (write_timeout + PAUSE)) + 1
         self.idle: list[Exchange] = []  # a pool of redis-py costs a read as much as Redis does
         self.owner = os.getpid()
         kind = SecureExchange if scheme == "rediss" else Exchange

@@ -43,7 +43,6 @@ FIELDS = 4
 NOTHING: Held = (None,) * FIELDS
 AT_ONCE = 256  # records of one command: others wait for no longer
 ATTEMPTS = 50  # to change a record before another writer does
-KEPT = 300  # seconds for which a write answers the same
 
 
 def key(*parts: object) -> str:
@@ -69,7 +68,8 @@ class RedisStore:
     Raises
     ------
     StoreError
-        If Redis refuses the password or holds a store of another format; `StoreDown` if it cannot be reached.
+        If Redis refuses the password, holds a store of another format or may evict records; `StoreDown` if it cannot be
+        reached.
 
     Attributes
     ----------
@@ -88,6 +88,11 @@ class RedisStore:
         self.known: dict[str, Held] = {}  # pointers as the newest read saw them; replaced whole
         with self.client.errors():
             found = cast("bytes | None", self.client.reads.get(key("format")))
+            memory = cast("dict[str, Any]", self.client.reads.info("memory"))
+        policy = str(memory.get("maxmemory_policy", ""))
+        if policy.startswith("allkeys") and memory.get("maxmemory"):
+            message = f"store `{self.address}` may evict records (`{policy}`); set its maxmemory-policy to noeviction"
+            raise StoreError(message)
         if found not in (None, FORMAT):
             message = f"store `{self.address}` has format `{(found or b'').decode()}`, not `{FORMAT.decode()}`; build it anew by `unskew upload`"
             raise StoreError(message)
@@ -325,7 +330,7 @@ class RedisStore:
         for at in range(0, len(rows), AT_ONCE):
             version = secrets.token_bytes(VERSION)
             words: list[Word] = [key("open", epoch, view), key("rejected", epoch), key("applied", epoch)]
-            words += [key("write", version.hex()), KEPT, view]
+            words += [key("write", version.hex()), self.client.remembered, view]
             for entity, read, record, rejected, applied in rows[at : at + AT_ONCE]:
                 words += [entity, read, sealed(record) + version, rejected, applied]
             answer: bytes = self.client.run_write(SWAP, words)

@@ -1,5 +1,6 @@
 """A real Redis: writers at once, zombies, crashes, and what is said when it does not answer."""
 
+import json
 import signal
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from redis.exceptions import BusyLoadingError, ResponseError
+from typer.testing import CliRunner
 
 from tests.erasure_world import GONE, MARK
 from tests.erasure_world import PLAN as CARDS
@@ -27,6 +29,7 @@ from unskew.online.store import Changed, ViewContent
 from unskew.online.store_redis import ATTEMPTS, RedisStore
 from unskew.online.stores import open_store
 from unskew.online.upload import load_upload
+from unskew.pipelines.cli import app
 from unskew.pipelines.erasure import subject
 from unskew.pipelines.errors import InputError, StoreDown, StoreError
 from unskew.pipelines.records import Layout
@@ -112,6 +115,24 @@ def test_a_zombie_that_was_paused_loses_nothing(empty: Opened) -> None:
     Materialiser(empty(), PLAN, "tx", "alone").apply(batches)
     assert found == values(empty())
     assert (other.applied.events, zombie.applied.events, empty().applied("job")) == (len(EVENTS), 0, len(EVENTS))
+
+
+def test_what_was_closed_meanwhile_is_not_counted_again(empty: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = stream_rows(PLAN, "tx", EVENTS)
+    zombie, other = (Materialiser(empty(), PLAN, "tx", "job") for _ in range(2))
+    other.apply(batches)
+    store: Any = zombie.store
+    sound, calls = store.versions, numbers()
+
+    def paused(*given: Any) -> Any:
+        if next(calls) == 0:  # an upload closes all tiles, and the other writer drops them
+            store.flip(store.new_generation(), {"tx": (2 * DAY, DAY)}, 2 * DAY)
+            other.apply(batches)
+        return sound(*given)
+
+    monkeypatch.setattr(store, "versions", paused)
+    zombie.apply(batches)
+    assert (zombie.applied.events, store.applied("job")) == (0, len(EVENTS))
 
 
 def test_a_write_whose_outcome_is_unknown_counts_once(empty: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +262,23 @@ def test_a_password_is_needed_and_not_shown(tmp_path: Path) -> None:
             assert store.pointer("tx") is None
 
 
+def test_commands_take_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "defs.py").write_text("from tests.online.test_store import cards\nSET = cards()\n")
+    folder = uploaded(tmp_path / "up")
+    ask = ["get", "--defs", str(tmp_path / "defs.py"), "--at", str(10 * DAY), "who=1", "--json"]
+    with redis_server(tmp_path, "--requirepass", "right") as server:
+        with pytest.raises(StoreError, match="refuses the user or the password"):
+            CliRunner().invoke(app, [*ask, "--store", server.url], catch_exceptions=False)
+        monkeypatch.setenv("UNSKEW_STORE_PASSWORD", "right")
+        with pytest.raises(StoreError, match="holds nothing of source `tx`; run `unskew upload`"):
+            CliRunner().invoke(app, [*ask, "--store", server.url], catch_exceptions=False)
+        with RedisStore(server.url, password="right") as store:  # noqa: S106 - of this server
+            load_upload(store, PLAN, folder, 11 * DAY)
+            expected = read(store, 10 * DAY, 1)
+        done = CliRunner().invoke(app, [*ask, "--store", server.url], catch_exceptions=False)
+    assert json.loads(done.stdout)["rows"] == [expected]
+
+
 def test_no_room_and_no_writes_are_told(tmp_path: Path, redis: Server) -> None:
     with redis_server(tmp_path, "--maxmemory", "1") as server, RedisStore(server.url) as store:
         with pytest.raises(StoreDown, match="is out of memory"):
@@ -248,6 +286,11 @@ def test_no_room_and_no_writes_are_told(tmp_path: Path, redis: Server) -> None:
         with pytest.raises(StoreDown, match="is out of memory"):
             store.update_open("job", "v", [b"1"], lambda *_: Changed([bytes(100)], [0], [0]))
         assert store.open_records("job", "v", [b"1"]) == [b""]
+    with redis_server(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
+        with pytest.raises(
+            StoreError, match=r"may evict records \(`allkeys-lru`\); set its maxmemory-policy to noeviction"
+        ):
+            RedisStore(server.url)
     with redis_server(tmp_path, "--replicaof", f"127.0.0.1 {redis.port}") as server, RedisStore(server.url) as store:
         for write in (
             lambda: store.put_job("job", {}),
