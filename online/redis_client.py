@@ -68,7 +68,7 @@ class RedisClient:
         self, url: str, *, username: str, password: str, ssl_cafile: str, timeout: float, write_timeout: float
     ) -> None:
         scheme, host, port, db = parts(url)
-        self.address = f"{scheme}://{host}:{port}/{db}"
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{db}"
         given: dict[str, Any] = {"username": username or None, "password": password or None}
         if scheme == "rediss":
             given |= {"ssl_ca_certs": ssl_cafile or None, "ssl_check_hostname": True}
@@ -109,26 +109,29 @@ class RedisClient:
 
     def transaction(self, commands: Sequence[bytes], counts: Sequence[int]) -> Reply:
         """Run HMGETs as one transaction by one round trip (`Exchange.transaction`)."""
+        connection, fresh = self.connection()
         try:
-            if self.idle and self.owner == os.getpid():
-                connection = self.idle.pop()
-                try:
-                    reply = connection.transaction(commands, counts)
-                except ConnectionError:  # closed while it was idle, by a restart perhaps
-                    reply = connection.transaction(commands, counts)
-            else:
-                connection = self.connect()
+            try:
                 reply = connection.transaction(commands, counts)
+            except ConnectionError:
+                if fresh:
+                    raise
+                reply = connection.transaction(
+                    commands, counts
+                )  # it was closed while it was idle, by a restart perhaps
         except RedisError as error:
             raise self.error(error) from error
         self.idle.append(connection)
         return reply
 
-    def connect(self) -> Exchange:
-        """Return a new connection for reads; those of another process are left to it."""
+    def connection(self) -> tuple[Exchange, bool]:
+        """Return a connection for a read, and whether it is new; those of a process before a fork are left to it."""
         if self.owner != os.getpid():
             self.idle, self.owner = [], os.getpid()
-        return cast("Exchange", self.reads.connection_pool.make_connection())
+        try:
+            return self.idle.pop(), False
+        except IndexError:
+            return cast("Exchange", self.reads.connection_pool.make_connection()), True
 
     def command(self, *words: Word) -> Any:
         """Send one command as a write; errors are Redis' own."""

@@ -102,9 +102,9 @@ class Exchange(Connection):
 
     def refuse(self, data: bytearray, at: int) -> None:
         """Raise the first error that a reply has from a place on."""
-        while b"\r\n" not in data[at:]:
+        while (lines := data[at:].split(b"\r\n"))[-1].startswith(b"-"):  # half a line
             data += self.chunk()
-        for line in data[at:].split(b"\r\n"):
+        for line in lines:
             if line.startswith(b"-"):
                 raise self._parser.parse_error(line[1:].decode("utf-8", "replace"))
         message = f"unexpected reply {bytes(data[at : at + 40])!r}"

@@ -41,7 +41,7 @@ from unskew.pipelines.errors import StoreError
 Held = tuple[bytes | None, ...]  # generation, epoch, cut, batch_end of a source as Redis holds them
 FIELDS = 4
 NOTHING: Held = (None,) * FIELDS
-AT_ONCE = 256  # records of one command: others wait for no longer
+AT_ONCE, BYTES = 256, 1 << 18  # records of one command, and bytes of one script: others wait for no longer
 ATTEMPTS = 50  # to change a record before another writer does
 
 
@@ -162,8 +162,8 @@ class RedisStore:
         fields = [each for source in sources for each in pointer_fields(source)]
         first = hmget(POINTER, strings(fields), len(fields))
         counts = [len(fields), *(count for *_, count in asked for _ in range(2))]
+        known = self.known
         while True:
-            known = self.known
             commands = [first]
             for _, view, source, entities, count in asked:
                 generation, epoch, *_ = known.get(source, NOTHING)
@@ -173,7 +173,7 @@ class RedisStore:
             now = held_pointers(sources, data, spans)
             if all(now[source][:2] == known.get(source, NOTHING)[:2] for source in sources):
                 break
-            self.known = known | now
+            self.known = known = known | now
         pointers = {source: self.pointer_of(held) for source, held in now.items()}
         for source, pointer in pointers.items():
             if pointer is None:
@@ -327,14 +327,16 @@ class RedisStore:
     def swapped(self, epoch: str, view: str, rows: Sequence[tuple[bytes, bytes, bytes, int, int]]) -> list[int]:
         """Write the rows' records whose version is still the one that was read; return the places of the others."""
         lost: list[int] = []
-        for at in range(0, len(rows), AT_ONCE):
+        at = 0
+        for size in script_sizes([len(record) for _, _, record, *_ in rows]):
             version = secrets.token_bytes(VERSION)
             words: list[Word] = [key("open", epoch, view), key("rejected", epoch), key("applied", epoch)]
             words += [key("write", version.hex()), self.client.remembered, view]
-            for entity, read, record, rejected, applied in rows[at : at + AT_ONCE]:
+            for entity, read, record, rejected, applied in rows[at : at + size]:
                 words += [entity, read, sealed(record) + version, rejected, applied]
             answer: bytes = self.client.run_write(SWAP, words)
             lost += [at + int(each) for each in answer.split(b",") if each]
+            at += size
         return lost
 
     def put_job(self, epoch: str, job: Mapping[str, Any]) -> None:
@@ -397,6 +399,18 @@ class RedisStore:
                     commands.hdel(name, *cast("Sequence[str]", own))
             commands.execute()
         rewrite_files(self.client)
+
+
+def script_sizes(lengths: Sequence[int]) -> Iterator[int]:
+    """Yield how many records each script takes, so that none holds up others for long."""
+    count = held = 0
+    for length in lengths:
+        if count == AT_ONCE or (count and held + length > BYTES):
+            yield count
+            count = held = 0
+        count, held = count + 1, held + length
+    if count:
+        yield count
 
 
 def pointer_fields(source: str) -> list[bytes]:
