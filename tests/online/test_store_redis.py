@@ -3,14 +3,12 @@
 import json
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from redis.exceptions import BusyLoadingError, ResponseError
 from typer.testing import CliRunner
@@ -20,10 +18,11 @@ from tests.erasure_world import PLAN as CARDS
 from tests.erasure_world import rows as card_rows
 from tests.online.stream_rows import stream_rows
 from tests.online.test_store import DAY, HOUR, PLAN, read, row, uploaded
+from tests.online.test_writers import EVENTS, parts, values
 from tests.servers import Server, free_port, redis_server
 from unskew.online.erasure import StorePlace
 from unskew.online.live.settings import Secret, StoreSettings
-from unskew.online.materialise import Batch, Materialiser
+from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader, entity_key
 from unskew.online.store import Changed, ViewContent
 from unskew.online.store_redis import ATTEMPTS, RedisStore
@@ -52,48 +51,6 @@ def empty(redis: Server) -> Iterator[Opened]:
     yield another
     for each in made:
         each.close()
-
-
-def parts(batches: Mapping[str, Batch], low: int, high: int) -> dict[str, Batch]:
-    """Return the rows of some events."""
-    return {
-        view: [(each, rows.filter(pa.array([low <= seq < high for seq in rows["seq"].to_pylist()]))) for each, rows in batch]
-        for view, batch in batches.items()
-    }  # fmt: skip
-
-
-EVENTS = [row(n, 1_000 * (n % 4) * HOUR // 1_000 + n, x=n % 7, who=n % 3) for n in range(240)]
-
-
-def values(store: RedisStore) -> list[dict[str, Any]]:
-    return [read(store, at, who) for at in (HOUR, 3 * HOUR, 5 * HOUR) for who in range(3)]
-
-
-def test_writers_at_once_lose_nothing(empty: Opened) -> None:
-    batches = stream_rows(PLAN, "tx", EVENTS)
-    Materialiser(empty(), PLAN, "tx", "alone").apply(batches)
-    expected = values(empty())
-    together = threading.Barrier(4)
-    failed: list[Exception] = []
-
-    def write(which: int) -> None:
-        writer = Materialiser(empty(), PLAN, "tx", "job", version_life=2**60)
-        together.wait()
-        try:
-            for low in range(10 * which, len(EVENTS), 40):
-                writer.apply(parts(batches, low, low + 10))
-        except Exception as error:  # told to the main thread
-            failed.append(error)
-
-    writers = [threading.Thread(target=write, args=(which,)) for which in range(4)]
-    for each in writers:
-        each.start()
-    for each in writers:
-        each.join()
-    assert failed == []
-    assert values(empty()) == expected
-    assert empty().applied("job") == empty().applied("job", "card") == len(EVENTS)
-    assert empty().applied("job", "other") == 0
 
 
 def test_a_zombie_that_was_paused_loses_nothing(empty: Opened) -> None:
