@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from unskew.online.kernels import Ints
 from unskew.online.program import Program
-from unskew.online.store import Pointer, Records, SqliteStore
+from unskew.online.store import Pointer, Records, Store
 from unskew.online.view_read import Column, ViewRead
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.derived import evaluate, features_read
@@ -86,7 +86,7 @@ class FeatureReader:
         Where uploads and streams of these definitions went.
     """
 
-    def __init__(self, plan: SetPlan, store: SqliteStore) -> None:
+    def __init__(self, plan: SetPlan, store: Store) -> None:
         self.plan = plan
         self.store = store
         self.programs: dict[tuple[str, int, str], Program] = {}

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.online.read import check_fingerprints, entity_key
-from unskew.online.store import SqliteStore, ViewContent
+from unskew.online.store import Store, ViewContent
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.manifest import check_files, read_manifest
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import closed_layout
 
 
-def load_upload(store: SqliteStore, plan: SetPlan, folder: str | Path, instant: int) -> int:
+def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int) -> int:
     """Write an upload's records and let reads see them, all views at once.
 
     Parameters

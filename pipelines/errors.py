@@ -29,6 +29,10 @@ class StoreError(UnskewError):
     """The online store cannot answer: no upload, wrong fingerprint, instant before `batch_end`."""
 
 
+class StoreDown(StoreError):
+    """The online store cannot be reached, does not answer in time or has no room: the same may succeed later."""
+
+
 class ModelError(UnskewError):
     """A model that does not fit the features it is asked to score."""
 

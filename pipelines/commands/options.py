@@ -34,7 +34,7 @@ Rows = Annotated[
 ]
 Store = Annotated[Path, typer.Option(help="SQLite file of the online store.")]
 SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="Where broker and store are; default: unskew.toml, if there is one.")
+    Path | None, typer.Option("--settings", help="TOML file with the addresses of the parts; default: unskew.toml.")
 ]
 BeamOptions = Annotated[
     list[str] | None, typer.Option("--beam", help="A flag of Beam, e.g. --beam=--runner=DirectRunner; repeatable.")

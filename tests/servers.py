@@ -1,0 +1,83 @@
+"""Real servers that tests share: each is started when a test first asks for it, and ended with the session."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from unskew.online.live.broker import Broker
+from unskew.online.live.cluster import FlinkCluster
+from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
+from unskew.online.live.redis_server import PROGRAM, RedisServer
+
+
+def missing(reason: str) -> None:
+    """Skip on a laptop, fail in CI: there every part has to be there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Return what runs in a folder or below it."""
+    found = []
+    for each in psutil.process_iter():
+        try:
+            if each.status() != psutil.STATUS_ZOMBIE and Path(each.cwd()).is_relative_to(folder):
+                found.append(each)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for_none_in(folder: Path, patience: float = 10.0) -> None:
+    """Wait until nothing runs in a folder; fail with what does."""
+    last = time.monotonic() + patience
+    while left := processes_in(folder):
+        assert time.monotonic() < last, f"left behind: {left}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder of all servers; nothing may run in it at the end."""
+    folder = tmp_path_factory.mktemp("servers")
+    yield folder
+    wait_for_none_in(folder)
+
+
+@pytest.fixture(scope="session")
+def jars() -> Path:
+    """Return the folder with the connector and the broker."""
+    if not os.environ.get(VARIABLE) and not cache_folder(os.environ).is_dir() and shutil.which("mvn") is None:
+        missing(f"there is no Maven to fetch the jars, and no {VARIABLE}")
+    return jars_folder()
+
+
+@pytest.fixture(scope="session")
+def broker(servers_folder: Path, jars: Path) -> Iterator[Broker]:
+    """Run one Kafka broker; tests use topics of their own."""
+    assert jars.is_dir()
+    with Broker(servers_folder / "kafka") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(servers_folder: Path, jars: Path) -> Iterator[FlinkCluster]:
+    """Run one JobManager and two TaskManagers of two slots; a test that kills one starts one again."""
+    assert jars.is_dir()
+    with FlinkCluster(servers_folder / "flink") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers_folder: Path) -> Iterator[RedisServer]:
+    """Run one Redis server; tests use databases or prefixes of their own."""
+    if shutil.which(PROGRAM) is None:
+        missing(f"there is no {PROGRAM}")
+    with RedisServer(servers_folder / "redis") as server:
+        yield server
