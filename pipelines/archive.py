@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from unskew.pipelines.durable import REPLACED, replaced, write_whole
+from unskew.pipelines.durable import replaced, write_whole
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.timegrid import DAY, MINUTE
 
@@ -201,7 +201,7 @@ def cut_of(archive: Path) -> int:
     """Return the instant up to which the archive is complete by arrival, ms.
 
     The smallest over all partitions of the last message's timestamp, less the slack of clocks. A timestamp past the
-    commit's own time counts as that time. A partition of which the end was seen after its last message counts by when
+    commit's own time counts as that time, and a commit does once all its files have their names. A partition of which the end was seen after its last message counts by when
     that was.
 
     Raises
@@ -209,8 +209,9 @@ def cut_of(archive: Path) -> int:
     InputError
         If the archive has no commits, or none of some partition of its topic.
     """
-    commits, seen = last_commits(archive), all_seen(archive)
-    known: list[Commit | Seen] = [*commits.values(), *seen.values()]
+    commits = {key: finished(archive, each) for key, each in last_commits(archive).items()}
+    seen = all_seen(archive)
+    known: list[Commit | Seen] = [*(each for each in commits.values() if each is not None), *seen.values()]
     if not known:
         message = f"archive `{archive}` has no commits; run `unskew archive`, or give a cut"
         raise InputError(message)
@@ -225,6 +226,19 @@ def cut_of(archive: Path) -> int:
     return min(complete) - CLOCK_SLACK
 
 
+def finished(archive: Path, last: Commit) -> Commit | None:
+    """Return the last commit of a partition of which no file waits for its name."""
+    if not any(hidden(archive / each).exists() for each in last.files):
+        return last
+    before = commits_of(archive, last.topic, last.partition)[:-1]
+    return read_commit(before[-1]) if before else None
+
+
+def hidden(path: Path) -> Path:
+    """Return what a file is called until its commit is there and it gets its name."""
+    return path.with_name(f".{path.name}{PART}")
+
+
 def complete_until(commit: Commit | None, seen: Seen | None) -> int:
     """Return up to when one partition is complete by arrival, ms."""
     last = -1 if commit is None else commit.last
@@ -232,6 +246,3 @@ def complete_until(commit: Commit | None, seen: Seen | None) -> int:
     if seen is not None and seen.end > last:  # nothing came between the last message and then
         found.append(seen.at)
     return max(found, default=0)
-
-
-__all__ = ["REPLACED", "Commit", "Seen", "Span", "cut_of"]

@@ -19,12 +19,13 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unskew.online.live.archive_write import disk, glob_escaped, hidden, lock, recover
+from unskew.online.live.archive_write import disk, glob_escaped, lock, recover
 from unskew.pipelines.archive import (
     COMMITS,
     Commit,
     Span,
     commits_of,
+    hidden,
     last_commits,
     read_commit,
     record,

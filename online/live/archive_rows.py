@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ QUARANTINED = pa.schema([
 ])  # fmt: skip
 
 
-class Message(NamedTuple):
+class Message(Protocol):
     """What is used of a record: offset, timestamp in ms, key and value as bytes or None."""
 
     offset: int
@@ -70,11 +70,12 @@ class Batch:
     def add(self, messages: Sequence[Message]) -> None:
         """Judge messages and keep them."""
         judge, partition, fates = self.judge, self.partition, self.fates
-        for offset, timestamp, key, value in messages:
+        for each in messages:
+            offset, timestamp, value = each.offset, each.timestamp, each.value
             found = judge(value, timestamp)
             if isinstance(found, str):
                 fates["quarantined", found] += 1
-                self.spoilt.append((value, key, self.topic, partition, offset, timestamp, found))
+                self.spoilt.append((value, each.key, self.topic, partition, offset, timestamp, found))
             else:
                 fates["late" if judge.late(found) else "accepted", ""] += 1
                 self.sound.append((*found, partition, offset))

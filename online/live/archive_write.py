@@ -17,7 +17,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unskew.pipelines.archive import COMMITS, PART, Commit, Span, last_commits, record, stem, uncovered
+from unskew.pipelines.archive import COMMITS, PART, Commit, Span, hidden, last_commits, record, stem, uncovered
 from unskew.pipelines.durable import sync
 from unskew.pipelines.errors import InputError
 
@@ -53,11 +53,6 @@ def steps(archive: Path, commit: Commit, files: Iterable[tuple[str, pa.Table]]) 
     record(archive, replace(commit, files=rows))
     yield "committed"
     yield from named(archive, rows)
-
-
-def hidden(path: Path) -> Path:
-    """Return what a file is called until its commit is there."""
-    return path.with_name(f".{path.name}{PART}")
 
 
 def named(archive: Path, files: Iterable[str]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from unskew.online.live.archive_rows import Batch
 from unskew.online.live.archive_write import disk, lock, recover, write
 from unskew.online.live.topic_reader import OutOfReachError, Topic, TopicReader
 from unskew.pipelines.archive import Commit, Seen, record
-from unskew.pipelines.errors import EngineError, InputError
+from unskew.pipelines.errors import EngineError, InputError, UnskewError
 from unskew.pipelines.json_lines import LineJudge
 from unskew.pipelines.plan import SourcePlan
 
@@ -163,8 +163,10 @@ class Archiver:
                     break
                 self.take(self.poll())
                 self.write_due()
-        finally:
+        except UnskewError:
             self.write_all()
+            raise
+        self.write_all()
         self.look(patient=not once)
         return self.totals
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from unskew.online.live.settings import KafkaSettings
-from unskew.pipelines.errors import EngineError, InputError
+from unskew.online.live.topics import broker_errors
+from unskew.pipelines.errors import InputError
 
 FETCH_BYTES, PARTITION_BYTES = 32 << 20, 4 << 20  # a message that is larger is fetched all the same
 PATIENCE = 15_000  # ms for an answer
@@ -42,7 +42,7 @@ class TopicReader:
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
         """Connect."""
         self.settings, self.topic = settings, topic
-        with answers(settings):
+        with broker_errors(settings):
             self.admin = KafkaAdminClient(**settings.client(), bootstrap_timeout_ms=PATIENCE)
             self.consumer = KafkaConsumer(
                 **settings.client(),
@@ -64,7 +64,7 @@ class TopicReader:
         InputError
             If there is none.
         """
-        with answers(self.settings):
+        with broker_errors(self.settings):
             (found,) = self.admin.describe_topics([self.topic])
         if found["error_code"] or not found["partitions"]:
             where = self.settings.bootstrap_servers
@@ -75,7 +75,7 @@ class TopicReader:
     def bounds(self, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
         """Return the first offset that is there and the next one that will be written, for each partition."""
         asked = [TopicPartition(self.topic, each) for each in partitions]
-        with answers(self.settings):
+        with broker_errors(self.settings):
             first = self.consumer.beginning_offsets(asked, timeout_ms=PATIENCE)
             end = self.consumer.end_offsets(asked, timeout_ms=PATIENCE)
         return {each.partition: (first[each], end[each]) for each in asked}
@@ -94,32 +94,19 @@ class TopicReader:
         OutOfReachError
             If an offset is not there.
         """
-        try:
-            with answers(self.settings):
+        with broker_errors(self.settings):
+            try:
                 found = self.consumer.poll(timeout_ms=wait, max_records=most)
-        except (OffsetOutOfRangeError, LogTruncationError) as error:
-            raise OutOfReachError from error
+            except (OffsetOutOfRangeError, LogTruncationError) as error:
+                raise OutOfReachError from error
         return {each.partition: records for each, records in found.items()}
 
     def position(self, partition: int) -> int:
         """Return the offset that will be read next, past marks of transactions."""
-        with answers(self.settings):
+        with broker_errors(self.settings):
             return int(self.consumer.position(TopicPartition(self.topic, partition), timeout_ms=PATIENCE) or 0)
 
     def close(self) -> None:
         """Let go of the broker."""
         self.consumer.close(autocommit=False)
         self.admin.close()
-
-
-@contextmanager
-def answers(settings: KafkaSettings) -> Iterator[None]:
-    """Turn an error of the client into one line; an offset that is not there is the caller's."""
-    try:
-        yield
-    except (OffsetOutOfRangeError, LogTruncationError):
-        raise
-    except (KafkaError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"broker `{settings.bootstrap_servers}` does not answer: {reason}; start it, or set [kafka] bootstrap_servers"
-        raise EngineError(message) from error

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from unskew.pipelines.commands.online import choose_source
 from unskew.pipelines.commands.options import Defs, Json, SetName, SettingsFile, load_plan, print_json
+from unskew.pipelines.commands.stream import choose_source
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SourcePlan
 from unskew.pipelines.timegrid import parse_duration
@@ -46,7 +46,7 @@ def archive(
 
     Exactly once, whenever it is stopped or killed: it goes on from where the archive ends. Ctrl-C writes what it has.
     """
-    plan = load_plan(defs, name).source(choose_source(load_plan(defs, name), source))
+    plan = source_of(defs, name, source)
     folder = archive_of(plan)
     if compact:
         from unskew.online.live.archive_compact import compact_archive  # noqa: PLC0415
@@ -81,18 +81,26 @@ def archive(
     typer.echo(f"archive `{folder}`: {fates}, in {totals.batches} batches")
 
 
+def source_of(defs: Path, name: str | None, source: str | None) -> SourcePlan:
+    """Return the source that a command means."""
+    plan = load_plan(defs, name)
+    return plan.source(choose_source(plan, source))
+
+
 def archive_of(source: SourcePlan) -> Path:
     """Return the folder of a source's archive.
 
     Raises
     ------
     InputError
-        If the source says not enough to be archived.
+        If the source is not read from Kafka, or has no archive.
     """
-    for role, value in (("topic", source.topic), ("archive", source.archive), ("arrival", source.arrival)):
-        if not value:
-            message = f"source `{source.name}` has no {role}, which its archive needs; declare EventSource({role}=...)"
-            raise InputError(message)
+    from unskew.online.live.topics import topic_of  # noqa: PLC0415 - starts Kafka's client
+
+    if not source.archive:
+        message = f'source `{source.name}` has no archive; declare archive="..." in its EventSource'
+        raise InputError(message)
+    topic_of(source)
     return Path(source.archive)
 
 
