@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from unskew.pipelines.commands import (
+    archive,
     batch,
     cluster,
     definitions,
@@ -38,7 +39,22 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, stream, erasure, explanation, parity, model, demo, dev, cluster):
+COMMANDS = (
+    definitions,
+    simulation,
+    batch,
+    online,
+    stream,
+    archive,
+    erasure,
+    explanation,
+    parity,
+    model,
+    demo,
+    dev,
+    cluster,
+)
+for each in COMMANDS:
     each.register(app)
 
 

@@ -95,7 +95,9 @@ def upload(
     name: SetName = None,
     cut: Annotated[
         str | None,
-        typer.Option(help="Instant up to which the archive is complete by arrival; default: its end less 1 min."),
+        typer.Option(
+            help="Instant up to which the archive is complete by arrival; default: what its commits say, else its end less 1 min."
+        ),
     ] = None,
     store: Annotated[str | None, typer.Option(help=f"Load the upload into this store at once. {STORE_HELP}")] = None,
     at: Annotated[str | None, typer.Option(help="Instant of the flip that the store records; default: now.")] = None,
