@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unskew.online.read import check_fingerprints, entity_key
+from unskew.online.asked import entity_key
+from unskew.online.read import check_fingerprints
 from unskew.online.store import SqliteStore, ViewContent
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.manifest import check_files, read_manifest

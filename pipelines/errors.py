@@ -29,6 +29,14 @@ class StoreError(UnskewError):
     """The online store cannot answer: no upload, wrong fingerprint, instant before `batch_end`."""
 
 
+class StoreDown(StoreError):
+    """The online store cannot be reached."""
+
+
+class OtherDefinitions(StoreError):
+    """The store's tiles are of other definitions than those asked for, or of none of this name."""
+
+
 class ModelError(UnskewError):
     """A model that does not fit the features it is asked to score."""
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 from tests.online.stream_rows import accepted, stream_rows
 from unskew.backfill.tiles import closed_records
 from unskew.backfill.window_states import Column, Events
+from unskew.online.asked import entity_key
 from unskew.online.materialise import Materialiser
-from unskew.online.read import FeatureReader, entity_key
+from unskew.online.read import FeatureReader
 from unskew.online.store import SqliteStore, ViewContent
 from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int32, Int64, Timestamp, col, count, plan
 from unskew.pipelines.backends import oracle
