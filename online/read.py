@@ -40,6 +40,8 @@ class Reading:
         The reads of the views that were read.
     hidden
         Views that the store has not as they were asked for; their features are null.
+    rows
+        How many.
     """
 
     plan: SetPlan
@@ -47,6 +49,7 @@ class Reading:
     pointers: Mapping[str, Pointer]
     views: Mapping[str, ViewRead]
     hidden: frozenset[str] = frozenset()
+    rows: int = 0
 
     @property
     def knowledge(self) -> Mapping[str, Ints]:
@@ -149,7 +152,7 @@ class FeatureReader:
         ordered = {name: columns[name] for name in self.features}
         hidden = frozenset(each.name for each in self.plan.reads if each.name not in views)
         ordered |= self.derived(ordered, asked, hidden)
-        return Reading(self.plan, ordered, pointers, views, hidden)
+        return Reading(self.plan, ordered, pointers, views, hidden, asked.rows)
 
     def of_one_moment(
         self, keys: Mapping[str, Sequence[bytes]], lenient: bool = False
