@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from unskew.backfill.upload import upload
 from unskew.feature_defs.fraud import fraud_handbook
 from unskew.online.read import FeatureReader
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines.planner import plan
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from unskew.online.asked import entity_key
-from unskew.online.store import SqliteStore
+from unskew.online.store import Store
 from unskew.pipelines.erasure import Cells, Subject
 from unskew.pipelines.plan import ViewPlan
 
@@ -18,12 +18,12 @@ class StorePlace:
     """An online store: closed and open records, of every generation and job."""
 
     who: Subject
-    store: SqliteStore
+    store: Store
 
     @property
     def name(self) -> str:
         """What to call it."""
-        return f"store {self.store.path}"
+        return f"store {self.store.address}"
 
     def find(self) -> dict[str, int]:
         """Return the number of records of the entity, closed and open, in each view."""

@@ -290,7 +290,7 @@ def distinct_values(
 
 
 @njit(cache=True, nogil=True)
-def guarded(group: Ints, n: Ints, min_arrival: Ints) -> tuple[Bools, int]:
+def guarded(group: Ints, n: Ints, min_arrival: Ints) -> tuple[Bools, Bools]:
     """Decide which versions stand: rows of a group in the order of their writes (design section 8).
 
     One is applied if its count is at least the one before and its smallest arrival no later; the same
@@ -299,10 +299,10 @@ def guarded(group: Ints, n: Ints, min_arrival: Ints) -> tuple[Bools, int]:
     Returns
     -------
     tuple
-        (m,) rows that stay, and how many were rejected.
+        (m,) rows that stay, and (m,) rows that were rejected; what was replaced is neither.
     """
     stays = np.ones(len(group), np.bool_)
-    rejected, last = 0, NONE
+    rejected, last = np.zeros(len(group), np.bool_), NONE
     for row in range(len(group)):
         if last == NONE or group[last] != group[row]:
             last = row
@@ -311,5 +311,5 @@ def guarded(group: Ints, n: Ints, min_arrival: Ints) -> tuple[Bools, int]:
             last = row
         else:
             stays[row] = False
-            rejected += 1
+            rejected[row] = True
     return stays, rejected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from unskew.online.asked import entity_key
 from unskew.online.changelog import read_changelog
 from unskew.online.kernels import Ints
 from unskew.online.open_tiles import Vocabulary, merge
-from unskew.online.store import BEGINNING, SqliteStore, ViewContent
+from unskew.online.store import BEGINNING, Changed, Store, ViewContent
 from unskew.pipelines.backends.flink_ordered import ordered_values
 from unskew.pipelines.backends.flink_streams import Stream, key_names, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
@@ -37,14 +38,25 @@ Batch = Sequence[tuple[Stream, pa.Table]]
 
 @dataclass
 class Applied:
-    """What a materialiser has written: rows of the stream, and how many of them the guard rejected."""
+    """What a materialiser has written.
+
+    Parameters
+    ----------
+    rows
+        Rows of the stream.
+    rejected
+        How many of them the guard rejected.
+    events
+        By how much the newest row counts of the tiles grew: a row that comes again adds nothing.
+    """
 
     rows: int = 0
     rejected: int = 0
+    events: int = 0
 
 
 class Materialiser:
-    """Writes a source's stream into a store, under a job epoch.
+    """Writes a source's stream into a store, under a job epoch; any number of them may write at once.
 
     Parameters
     ----------
@@ -53,14 +65,17 @@ class Materialiser:
     plan, source
         The set and the name of its source.
     epoch
-        Name of the job; reads see it from now on.
+        Name of the job.
     version_life
         How long a superseded version is kept, ms.
+    flip
+        Whether reads see the job's records from now on.
     """
 
     def __init__(
-        self, store: SqliteStore, plan: SetPlan, source: str, epoch: str, *, version_life: int = VERSION_LIFE
-    ) -> None:
+        self, store: Store, plan: SetPlan, source: str, epoch: str, *, version_life: int = VERSION_LIFE,
+        flip: bool = True,
+    ) -> None:  # fmt: skip
         self.store = store
         self.source = plan.source(source)
         self.views = [each for each in plan.views if each.source == source]
@@ -73,10 +88,11 @@ class Materialiser:
         for view in self.views:
             features = {each.name: each.fingerprint for each in view.features}
             store.put_content("open", epoch, view.name, ViewContent(self.layouts[view.name], features))
-        store.start_epoch(source, epoch)
+        if flip:
+            store.start_epoch(source, epoch)
 
     def apply(self, batches: Mapping[str, Batch]) -> None:
-        """Write rows of all views in one transaction.
+        """Write rows of all views, in one transaction where the store has such, else view by view.
 
         Parameters
         ----------
@@ -85,7 +101,7 @@ class Materialiser:
         """
         arrivals = [pc.max(rows["arrival"]).as_py() for batch in batches.values() for _, rows in batch if rows.num_rows]
         self.now = max([self.now, *arrivals])
-        with self.store.transaction():
+        with self.store.batch():
             pointer = self.store.pointer(self.source.name)
             batch_end = BEGINNING if pointer is None else pointer.batch_end
             for view in self.views:
@@ -93,27 +109,36 @@ class Materialiser:
 
     def apply_view(self, view: ViewPlan, batch: Batch, batch_end: int) -> None:
         """Merge one view's rows into its open records."""
-        layout = self.layouts[view.name]
         keys, owners = entities(view, [rows for _, rows in batch])
         if not keys:
             return
-        old, known = unpack(layout, self.store.open_records(self.epoch, view.name, keys))
-        incoming = [NewRows(view, self.source, section, batch, owners) for section in layout.sections]
+        incoming = [NewRows(view, self.source, section, batch, owners) for section in self.layouts[view.name].sections]
+
+        def change(places: Sequence[int], old: Sequence[bytes]) -> Changed:
+            return self.changed(view, [each.of(places, len(keys)) for each in incoming], old, batch_end)
+
+        written = self.store.update_open(self.epoch, view.name, keys, change)
+        self.applied.rows += sum(rows.num_rows for _, rows in batch)
+        self.applied.rejected += written.rejected
+        self.applied.events += written.applied
+
+    def changed(self, view: ViewPlan, incoming: Sequence[NewRows], old: Sequence[bytes], batch_end: int) -> Changed:
+        """Return what records become with the rows of the stream that are theirs."""
+        layout = self.layouts[view.name]
+        held, known = unpack(layout, old)
         words = Vocabulary(known, [text for each in incoming for text in each.texts()])
-        merged, rejected = merge(
+        merged = merge(
             layout,
-            [words.old_rows(*pair) for pair in zip(layout.sections, old, strict=True)],
+            [words.old_rows(*pair) for pair in zip(layout.sections, held, strict=True)],
             [each.rows(words) for each in incoming],
+            records=len(old),
             fields=dict(zip(field_prints(view.fields), view.fields, strict=True)),
             copies=not self.source.deduplicate,
             superseded=self.now - self.version_life,
             batch_end=batch_end,
         )
-        records = pack(layout, merged, len(keys), words.strings)
-        self.store.put_open(self.epoch, view.name, zip(keys, records, strict=True))
-        self.store.add_rejected(self.epoch, view.name, rejected)
-        self.applied.rows += sum(rows.num_rows for _, rows in batch)
-        self.applied.rejected += rejected
+        records = pack(layout, merged.sections, len(old), words.strings)
+        return Changed(records, merged.rejected.tolist(), merged.applied.tolist())
 
 
 def entities(view: ViewPlan, tables: Sequence[pa.Table]) -> tuple[list[bytes], list[Ints]]:
@@ -156,6 +181,19 @@ class NewRows:
         if section.kind == "values":
             inner = field_prints(view.fields[field].inner)
             self.columns |= {name: self.table[f"g{index}"] for index, name in enumerate(inner)}
+
+    def of(self, places: Sequence[int], entities: int) -> NewRows:
+        """Return the rows of some of the entities, which are numbered anew: by their place in `places`."""
+        if len(places) == entities:
+            return self
+        number = np.full(entities, -1, np.int64)
+        number[np.asarray(places, np.int64)] = np.arange(len(places))
+        owner = number[self.owner]
+        taken = np.flatnonzero(owner >= 0)
+        found = copy(self)
+        found.owner = owner[taken]
+        found.columns = {name: column.take(pa.array(taken)) for name, column in self.columns.items()}
+        return found
 
     def texts(self) -> list[str]:
         """Return the strings that the rows name."""
@@ -233,7 +271,7 @@ class Changelog:
             yield self.until(position)
 
 
-def materialise(store: SqliteStore, plan: SetPlan, source: str, folder: str | Path, epoch: str) -> Applied:
+def materialise(store: Store, plan: SetPlan, source: str, folder: str | Path, epoch: str) -> Applied:
     """Write a finished run of a source's job into the store.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,16 +12,26 @@ from unskew.pipelines.records import NO_STRING, Layout, Rows, Section, ascending
 from unskew.pipelines.states import StateField
 
 
+class Merged(NamedTuple):
+    """Rows by section; for each record how many new rows the guard rejected, and the growth of its tiles' row counts."""
+
+    sections: list[Rows]
+    rejected: Ints
+    applied: Ints
+
+
 def merge(
-    layout: Layout, old: Sequence[Rows], new: Sequence[Rows], *, fields: Mapping[str, StateField],
+    layout: Layout, old: Sequence[Rows], new: Sequence[Rows], *, records: int, fields: Mapping[str, StateField],
     copies: bool, superseded: int, batch_end: int,
-) -> tuple[list[Rows], int]:  # fmt: skip
+) -> Merged:  # fmt: skip
     """Merge the stream's rows into records.
 
     Parameters
     ----------
     old, new
         For each section the rows of the same records; new ones in the order in which the stream wrote them.
+    records
+        How many there are.
     fields
         The view's state fields, by fingerprint.
     copies
@@ -29,13 +40,8 @@ def merge(
         Versions followed by one that arrived before this instant (ms) are dropped.
     batch_end
         Tiles that start before it are closed, and dropped here.
-
-    Returns
-    -------
-    tuple
-        The rows by section, and how many of the new ones the guard rejected.
     """
-    found, rejected = [], 0
+    found, rejected, applied = [], np.zeros(records, np.int64), np.zeros(records, np.int64)
     for section, before, after in zip(layout.sections, old, new, strict=True):
         rows = open_rows(section, before, after, batch_end)
         if section.kind == "entries":
@@ -43,8 +49,21 @@ def merge(
             continue
         rows, refused = merge_versions(section, rows, superseded)
         found.append(rows)
-        rejected += refused
-    return found, rejected
+        rejected += np.bincount(refused, minlength=records)
+        if section.kind == "tiles":
+            stood = chosen(before, before.columns["start"] >= batch_end)
+            applied += newest_counts(rows, records) - newest_counts(stood, records)
+    return Merged(found, rejected, applied)
+
+
+def newest_counts(rows: Rows, records: int) -> Ints:
+    """Return the sum of the newest row counts of each record's tiles; rows stand by (record, tile), the newest last."""
+    tile = groups(rows.record, rows.columns["start"])
+    newest = np.ones(len(tile), np.bool_)
+    newest[:-1] = tile[:-1] != tile[1:]
+    found = np.zeros(records, np.int64)
+    np.add.at(found, rows.record[newest], rows.columns["n"][newest])
+    return found
 
 
 def open_rows(section: Section, before: Rows, after: Rows, batch_end: int) -> Rows:
@@ -67,13 +86,20 @@ def groups(*columns: Ints) -> Ints:
     return np.cumsum(new)
 
 
-def merge_versions(section: Section, rows: Rows, superseded: int) -> tuple[Rows, int]:
-    """Keep the newest version of each tile or value, and those that were the newest a moment ago."""
+def merge_versions(section: Section, rows: Rows, superseded: int) -> tuple[Rows, Ints]:
+    """Keep the newest version of each tile or value, and those that were the newest a moment ago.
+
+    Returns
+    -------
+    tuple
+        The rows, and the record of each row that the guard rejected.
+    """
     count = "count" if section.kind == "values" else "n"
     keys = [rows.record, rows.columns["start"], *([rows.columns["value"]] if section.kind == "values" else [])]
     rows = chosen(rows, np.lexsort(keys[::-1]))  # stable: within a key in the order of the writes
     keys = [rows.record, rows.columns["start"], *([rows.columns["value"]] if section.kind == "values" else [])]
-    stays, rejected = guarded(groups(*keys), rows.columns[count], rows.columns["min_arrival"])
+    stays, refused = guarded(groups(*keys), rows.columns[count], rows.columns["min_arrival"])
+    rejected = rows.record[refused]
     rows, group = chosen(rows, stays), groups(*(each[stays] for each in keys))
     followed = np.zeros(len(group), np.bool_)
     followed[:-1] = (group[:-1] == group[1:]) & (rows.columns["arrival"][1:] < superseded)

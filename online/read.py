@@ -13,7 +13,7 @@ import pyarrow as pa
 from unskew.online.asked import Asked, Form, request_values
 from unskew.online.kernels import Ints
 from unskew.online.program import Program
-from unskew.online.store import NO_GENERATION, Pointer, Records, Side, SqliteStore
+from unskew.online.store import NO_GENERATION, Pointer, Records, Side, Store
 from unskew.online.view_read import Column, ViewRead, null_column
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.derived import evaluate, features_read
@@ -90,7 +90,7 @@ class FeatureReader:
         Where uploads and streams of these definitions went.
     """
 
-    def __init__(self, plan: SetPlan, store: SqliteStore) -> None:
+    def __init__(self, plan: SetPlan, store: Store) -> None:
         self.plan = plan
         self.store = store
         self.form = Form(plan)

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 
 from unskew.online.asked import entity_key
 from unskew.online.read import check_fingerprints
-from unskew.online.store import SqliteStore, ViewContent
+from unskew.online.store import Store, ViewContent
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.manifest import check_files, read_manifest
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import closed_layout
 
 
-def load_upload(store: SqliteStore, plan: SetPlan, folder: str | Path, instant: int) -> int:
+def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int) -> int:
     """Write an upload's records and let reads see them, all views at once.
 
     Parameters

@@ -30,7 +30,7 @@ class StoreError(UnskewError):
 
 
 class StoreDown(StoreError):
-    """The online store cannot be reached."""
+    """The online store cannot be reached, does not answer in time or has no room: the same may succeed later."""
 
 
 class OtherDefinitions(StoreError):

@@ -41,7 +41,7 @@ def on_flink(plan: SetPlan, events: Mapping[str, Rows], reads: Rows) -> list[dic
     """Run each source's job over the events in order of arrival, and read the store once all are in it."""
     from unskew.online.materialise import Changelog, Materialiser  # noqa: PLC0415 - starts Flink
     from unskew.online.read import FeatureReader  # noqa: PLC0415
-    from unskew.online.store import SqliteStore  # noqa: PLC0415
+    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
     from unskew.online.stream import run_stream  # noqa: PLC0415
     from unskew.validation.log import read_logs, write_lines  # noqa: PLC0415
     from unskew.validation.served import VERSION_LIFE  # noqa: PLC0415

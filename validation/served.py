@@ -15,7 +15,7 @@ from unskew.backfill.upload import upload
 from unskew.online.kernels import AHEAD
 from unskew.online.materialise import Changelog, Materialiser
 from unskew.online.read import FeatureReader, Reading
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.online.stream import run_stream
 from unskew.online.upload import load_upload
 from unskew.pipelines.backends.flink_streams import Stream

@@ -222,7 +222,9 @@ class ServerSettings:
             parse_duration(each)
         names = [each.name for each in self.keys]
         if len(set(names)) < len(names):
-            message = f"setting `server.keys` names `{max(names, key=names.count)}` twice; give each key a name of its own"
+            message = (
+                f"setting `server.keys` names `{max(names, key=names.count)}` twice; give each key a name of its own"
+            )
             raise InputError(message)
 
 
@@ -317,7 +319,9 @@ def api_keys(name: str, value: Any) -> tuple[KeySettings, ...]:
                 raise InputError(message)
             if key in ("sets", "events"):
                 texts = isinstance(given, list) and all(isinstance(each, str) for each in given)
-                table[key] = tuple(given) if texts else refuse(f"{name}.{key}", given, "a list of names")
+                if not texts:
+                    refuse(f"{name}.{key}", given, "a list of names")
+                table[key] = tuple(given)
             elif key == "rate":
                 typed(f"{name}.{key}", given, 1)
             elif not isinstance(given, str):

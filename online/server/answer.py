@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from unskew.online.kernels import AHEAD, BEHIND
+from unskew.online.kernels import AHEAD, BEHIND, Bools
 from unskew.online.read import Reading
 from unskew.online.server.question import Part, Question
 from unskew.online.server.refusal import Refusal, Reply
@@ -53,7 +53,9 @@ class Answers:
     def too_early(self, instant: int) -> Refusal:
         """Refuse an instant that lies among the closed tiles: they would hold events after it."""
         source, pointer = next(pair for pair in self.reading.pointers.items() if pair[1].batch_end == self.end)
-        message = f"instant `{instant}` is before batch_end `{pointer.batch_end}` of source `{source}`; backfill instead"
+        message = (
+            f"instant `{instant}` is before batch_end `{pointer.batch_end}` of source `{source}`; backfill instead"
+        )
         return Refusal(409, "before_batch_end", message)
 
     def head(self, question: Question, first: int, last: int) -> dict[str, Any]:
@@ -118,7 +120,7 @@ class Answers:
                 found[name] = [[mark for mark, each in marks.items() if each[row]] for row in range(rows)]
         return found
 
-    def stale(self, name: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def stale(self, name: str) -> Bools:
         """Return whether what a row knows of a view ends more than `max_age` before its instant.
 
         It knows all before the upload's cut, and up to the newest open tile of its entity.
@@ -128,7 +130,8 @@ class Answers:
             return np.zeros(len(view.t), np.bool_)
         source = next(each.source for each in self.part.plan.reads if each.name == name)
         newest = np.where(view.newest[:, 0] > 0, view.newest[:, 1], BEGINNING)
-        return view.t - np.maximum(newest, self.reading.pointers[source].cut) > self.max_age
+        found: Bools = view.t - np.maximum(newest, self.reading.pointers[source].cut) > self.max_age
+        return found
 
     def flags_of(self, row: int) -> dict[str, list[str]]:
         """Return the flags of each view that has some."""
@@ -144,4 +147,3 @@ def source_json(pointer: Pointer) -> dict[str, object]:
         "generation": pointer.generation,
         "epoch": pointer.epoch,
     }
-

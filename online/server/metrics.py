@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from unskew.online.store import Pointer, Records, SqliteStore
+from unskew.online.store import Pointer, Records, Store
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # seconds
 
@@ -37,7 +37,9 @@ class Metrics:
         self.requests = Counter(
             "unskew_requests_total", "Requests by route and status.", ["route", "status"], registry=self.registry
         )
-        self.events = Counter("unskew_events_total", "Events by source and fate.", ["source", "fate"], registry=self.registry)
+        self.events = Counter(
+            "unskew_events_total", "Events by source and fate.", ["source", "fate"], registry=self.registry
+        )
         self.waiting = Gauge("unskew_waiting_rows", "Rows that wait for the store.", registry=self.registry)
         self.counters: dict[tuple[str, int], Any] = {}
 
@@ -64,7 +66,7 @@ class Metrics:
 class TimedStore:
     """A store whose reads are timed; else it is the store."""
 
-    def __init__(self, store: SqliteStore, metrics: Metrics) -> None:
+    def __init__(self, store: Store, metrics: Metrics) -> None:
         self.store = store
         self.metrics = metrics
         self.pointer = store.pointer

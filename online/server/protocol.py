@@ -74,5 +74,8 @@ def sweep(state: ServerState) -> None:
     for each in list[Any](state.connections):
         if each.since < late:
             each.refuse(
-                408, b"Request Timeout", "too_slow", f"no request arrived within {REQUEST_SECONDS:g} seconds; send it at once"
+                408,
+                b"Request Timeout",
+                "too_slow",
+                f"no request arrived within {REQUEST_SECONDS:g} seconds; send it at once",
             )

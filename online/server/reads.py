@@ -20,7 +20,7 @@ from unskew.online.server.answer import Answers
 from unskew.online.server.metrics import Metrics, TimedStore
 from unskew.online.server.question import Part, Question
 from unskew.online.server.refusal import RETRY_SECONDS, Refusal, Reply, of_error
-from unskew.online.store import SqliteStore
+from unskew.online.store import Store
 from unskew.pipelines.errors import UnskewError
 
 MOST_ROWS = 1_024  # of one read of several questions
@@ -105,7 +105,7 @@ class Reads:
 
     def __init__(
         self,
-        open_store: Callable[[], SqliteStore],
+        open_store: Callable[[], Store],
         metrics: Metrics,
         *,
         threads: int,

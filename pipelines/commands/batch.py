@@ -130,7 +130,7 @@ def upload(
 
 def load(plan: SetPlan, store: Path, folder: Path, at: int | None) -> None:
     """Load an upload into a store."""
-    from unskew.online.store import SqliteStore  # noqa: PLC0415
+    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
     from unskew.online.upload import load_upload  # noqa: PLC0415
 
     with SqliteStore(store) as opened:

@@ -29,7 +29,7 @@ from unskew.pipelines.plan import ColumnPlan, SetPlan
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from unskew.online.store import SqliteStore
+    from unskew.online.store_sqlite import SqliteStore
 
 
 def register(app: typer.Typer) -> None:
@@ -69,7 +69,7 @@ def stream(
     found: dict[str, Any] = asdict(account)
     if store is not None:
         from unskew.online.materialise import materialise  # noqa: PLC0415
-        from unskew.online.store import SqliteStore  # noqa: PLC0415
+        from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
         with SqliteStore(store) as opened:
             applied = materialise(opened, plan, chosen, output_folder, epoch=run_id(output_folder))
@@ -97,7 +97,8 @@ def batch_end(store: Path | None, source: str) -> int | None:
     """Return where the store's closed tiles end; None where it has none."""
     if store is None or not store.exists():
         return None
-    from unskew.online.store import BEGINNING, SqliteStore  # noqa: PLC0415
+    from unskew.online.store import BEGINNING  # noqa: PLC0415
+    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
     with SqliteStore(store) as opened:
         pointer = opened.pointer(source)
@@ -141,14 +142,14 @@ def readable(table: pa.Table) -> list[list[Any]]:
 
 def check_store(path: Path) -> None:
     """Open the store that a command will write, or make it: before the work, not after it."""
-    from unskew.online.store import SqliteStore  # noqa: PLC0415
+    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
     SqliteStore(path).close()
 
 
 def open_store(path: Path) -> SqliteStore:
     """Open a store that must be there."""
-    from unskew.online.store import SqliteStore  # noqa: PLC0415
+    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
     if not path.exists():
         message = f"store `{path}` does not exist; run `unskew upload --store {path}`"

@@ -23,7 +23,7 @@ from unskew.model.scoring import Scorer
 from unskew.model.training import Trained, train
 from unskew.online.materialise import materialise
 from unskew.online.read import FeatureReader
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.online.stream import run_stream
 from unskew.online.upload import load_upload
 from unskew.pipelines.backends.beam_sql import Flip

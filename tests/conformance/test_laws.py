@@ -29,7 +29,7 @@ from unskew.online import kernels
 from unskew.online.asked import entity_key
 from unskew.online.materialise import Materialiser
 from unskew.online.multisets import merged
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines import plan
 from unskew.pipelines.nodes import literal
 from unskew.pipelines.states import LISTS, SCALARS, FieldKind, StateField, Values

@@ -36,7 +36,7 @@ from unskew.online.erasure import StorePlace
 from unskew.online.materialise import Materialiser, materialise
 from unskew.online.raw_lines import is_of
 from unskew.online.read import FeatureReader
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.online.stream import run_id, run_stream
 from unskew.online.upload import load_upload
 from unskew.pipelines.backends.flink import compile_source

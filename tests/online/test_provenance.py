@@ -12,7 +12,7 @@ from unskew.backfill.upload import upload
 from unskew.online.materialise import Materialiser
 from unskew.online.provenance import Provenance, provenance
 from unskew.online.read import FeatureReader
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.timegrid import DAY, HOUR, MINUTE

@@ -20,7 +20,7 @@ from tests.strategies import World, worlds
 from unskew.backfill.upload import upload
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines import plan
 from unskew.pipelines.arrow import python_values

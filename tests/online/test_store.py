@@ -15,7 +15,8 @@ from unskew.backfill.upload import upload
 from unskew.online.kernels import AHEAD, BEHIND
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
-from unskew.online.store import Flip, Pointer, SqliteStore
+from unskew.online.store import Flip, Pointer
+from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count, plan
 from unskew.pipelines.errors import InputError, StoreError

@@ -11,7 +11,7 @@ from tests.depth import DEPTH
 from tests.simulation.run import failing, failure, small
 from tests.simulation.world import draw
 from unskew.online import kernels, multisets, open_tiles, view_read
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines.timegrid import Window
 
 SEEDS = 1_000 * DEPTH
@@ -22,7 +22,9 @@ def test_no_schedule_fails() -> None:
 
 
 def all_taken(patch: MonkeyPatch) -> None:
-    patch.setattr(open_tiles, "guarded", lambda group, *_: (np.ones(len(group), np.bool_), 0))
+    patch.setattr(
+        open_tiles, "guarded", lambda group, *_: (np.ones(len(group), np.bool_), np.zeros(len(group), np.bool_))
+    )
 
 
 def flip_without_end(patch: MonkeyPatch) -> None:

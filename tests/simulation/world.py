@@ -19,7 +19,8 @@ from unskew.backfill.window_states import Column, Events
 from unskew.online.asked import entity_key
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
-from unskew.online.store import SqliteStore, ViewContent
+from unskew.online.store import ViewContent
+from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int32, Int64, Timestamp, col, count, plan
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_streams import Stream

@@ -11,7 +11,7 @@ from pytest import MonkeyPatch
 from unskew.backfill import bucket_rows, order, window_states
 from unskew.online import kernels, materialise, open_tiles, view_read
 from unskew.online.program import Program
-from unskew.online.store import SqliteStore
+from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines.backends import beam_judge, beam_sql, flink_lines, flink_ordered, flink_streams, sql
 from unskew.pipelines.backends.sql import DUCKDB, FLINK, Dialect
 from unskew.pipelines.nodes import Node
@@ -183,7 +183,11 @@ UPLOADS = {
 
 
 def unguarded(patch: MonkeyPatch) -> None:
-    patch.setattr(open_tiles, "guarded", lambda group, _n, _arrival: (np.ones(len(group), np.bool_), 0))
+    patch.setattr(
+        open_tiles,
+        "guarded",
+        lambda group, _n, _arrival: (np.ones(len(group), np.bool_), np.zeros(len(group), np.bool_)),
+    )
 
 
 def never_flipped(patch: MonkeyPatch) -> None:

@@ -1,0 +1,44 @@
+"""Opens the store that the settings name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unskew.online.live.settings import StoreSettings
+from unskew.pipelines.errors import InputError
+
+if TYPE_CHECKING:
+    from unskew.online.store import Store
+
+REDIS = ("redis", "rediss")
+
+
+def is_redis(url: str) -> bool:
+    """Return whether a store is named by a URL of Redis; else it is the path of an SQLite file.
+
+    Raises
+    ------
+    InputError
+        If it is a URL of something else.
+    """
+    scheme, found, _ = url.partition("://")
+    if found and scheme not in REDIS:
+        message = f"store `{scheme}://` is unknown; give redis://HOST:PORT/0, rediss:// or the path of an SQLite file"
+        raise InputError(message)
+    return bool(found)
+
+
+def open_store(settings: StoreSettings) -> Store:
+    """Open a store, and make an SQLite file where there is none.
+
+    Raises
+    ------
+    StoreError
+        If it cannot be opened or is no store of unskew; `StoreDown` if it cannot be reached.
+    """
+    if is_redis(settings.url):
+        message = f"store `{settings.url}` cannot be opened by this version; give the path of an SQLite file"
+        raise InputError(message)
+    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
+
+    return SqliteStore(settings.url)
