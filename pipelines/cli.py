@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from unskew.pipelines.commands import batch, definitions, demo, erasure, explanation, model, online, parity, simulation
+from unskew.pipelines.commands import (
+    batch,
+    definitions,
+    demo,
+    erasure,
+    explanation,
+    model,
+    online,
+    parity,
+    serving,
+    simulation,
+)
 from unskew.pipelines.commands.options import STATE, WRONG_USE
 from unskew.pipelines.errors import UnskewError
 
@@ -25,7 +36,7 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, erasure, explanation, parity, model, demo):
+for each in (definitions, simulation, batch, online, serving, erasure, explanation, parity, model, demo):
     each.register(app)
 
 

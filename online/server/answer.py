@@ -13,10 +13,8 @@ from unskew.online.kernels import AHEAD, BEHIND, Bools
 from unskew.online.read import Reading
 from unskew.online.server.question import Part, Question
 from unskew.online.server.refusal import Refusal, Reply
+from unskew.online.server.wire import ARROW, METADATA
 from unskew.online.store import BEGINNING, Pointer
-
-ARROW = "application/vnd.apache.arrow.stream"
-METADATA = b"unskew"  # of the Arrow schema: the reply without its rows
 
 
 class Answers:

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from unskew.online.asked import together
 from unskew.online.read import FeatureReader
 from unskew.online.server.answer import Answers
 from unskew.online.server.metrics import Metrics, TimedStore
-from unskew.online.server.question import Part, Question
+from unskew.online.server.question import Part, Question, instants
 from unskew.online.server.refusal import RETRY_SECONDS, Refusal, Reply, of_error
 from unskew.online.store import Store
 from unskew.pipelines.errors import UnskewError
@@ -120,6 +120,14 @@ class Reads:
         self.timeout = timeout
         self.readers = [Readers(TimedStore(open_store(), metrics), metrics, max_age) for _ in range(threads)]
         self.threads: list[threading.Thread] = []
+
+    def warm(self, parts: Iterable[Part]) -> None:
+        """Read an unknown entity by every thread's connection: kernels are loaded, or compiled, before anybody waits."""
+        for part in parts:
+            nobody = part.form.asked([dict.fromkeys(part.form.columns)])
+            at, t = instants(None, 1)
+            for each in self.readers:
+                each.answer([Question(part, nobody, at, t, arrow) for arrow in (False, True)])
 
     def start(self) -> None:
         """Start the threads; call it on the event loop."""
