@@ -37,8 +37,14 @@ def open_store(settings: StoreSettings) -> Store:
         If it cannot be opened or is no store of unskew; `StoreDown` if it cannot be reached.
     """
     if is_redis(settings.url):
-        message = f"store `{settings.url}` cannot be opened by this version; give the path of an SQLite file"
-        raise InputError(message)
+        from unskew.online.store_redis import RedisStore  # noqa: PLC0415 - only where it is used
+
+        return RedisStore(
+            settings.url,
+            username=settings.username,
+            password=settings.password.reveal(),
+            ssl_cafile=settings.ssl_cafile,
+        )
     from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
     return SqliteStore(settings.url)

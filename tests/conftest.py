@@ -1,11 +1,16 @@
 """Fixtures that several folders share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.servers import Server, redis_server
+from unskew.online.store import Store
+from unskew.online.store_redis import RedisStore
+from unskew.online.store_sqlite import SqliteStore
 
 # a loaded machine is slow, which is no failure
 settings.register_profile("unskew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,3 +33,25 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a running Redis."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def fresh_store(request: pytest.FixtureRequest) -> Callable[[], Store]:
+    """Return what opens an empty store, of each kind."""
+    if request.param == "sqlite":
+        return lambda: SqliteStore(":memory:")
+    server: Server = request.getfixturevalue("redis")
+
+    def fresh() -> Store:
+        with server.client() as client:
+            client.flushdb()
+        return RedisStore(server.url)
+
+    return fresh

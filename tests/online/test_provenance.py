@@ -1,6 +1,7 @@
 """What makes up an online value: tiles of the upload and of the stream, and the archive's events."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from unskew.backfill.upload import upload
 from unskew.online.materialise import Materialiser
 from unskew.online.provenance import Provenance, provenance
 from unskew.online.read import FeatureReader
-from unskew.online.store_sqlite import SqliteStore
+from unskew.online.store import Store
 from unskew.online.upload import load_upload
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.timegrid import DAY, HOUR, MINUTE
@@ -29,9 +30,9 @@ AT = START + DAY + 2 * HOUR + MINUTE
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> FeatureReader:
+def reader(tmp_path_factory: pytest.TempPathFactory, fresh_store: Callable[[], Store]) -> FeatureReader:
     folder = tmp_path_factory.mktemp("provenance")
-    store = SqliteStore(":memory:")
+    store = fresh_store()
     cut = END + SOURCE.allowed_lateness
     upload(PLAN, table(SOURCE.columns, ROWS), output=folder / "upload", cut=cut)
     load_upload(store, PLAN, folder / "upload", cut)

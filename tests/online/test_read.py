@@ -1,7 +1,7 @@
 """The online read over a store that took the stream's rows gives the oracle's values."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tests.strategies import World, worlds
 from unskew.backfill.upload import upload
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
-from unskew.online.store_sqlite import SqliteStore
+from unskew.online.store import Store
 from unskew.online.upload import load_upload
 from unskew.pipelines import plan
 from unskew.pipelines.arrow import python_values
@@ -28,13 +28,16 @@ from unskew.pipelines.backends import oracle
 from unskew.pipelines.plan import SourcePlan
 
 PLAN = plan(EVERYTHING)
+Fresh = Callable[[], Store]
 FOREVER, DAY = 2**60, 86_400_000
 
 
 @settings(max_examples=12 * DEPTH, deadline=None, suppress_health_check=list(HealthCheck))
 @given(worlds(PLAN, max_size=40), st.data())
-def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: st.DataObject) -> None:
-    with SqliteStore(":memory:") as store:
+def test_any_prefix_of_the_stream_reads_as_the_oracle_says(
+    world: World, data: st.DataObject, fresh_store: Fresh
+) -> None:
+    with fresh_store() as store:
         writers = {
             each.name: Materialiser(store, PLAN, each.name, "job", version_life=FOREVER) for each in PLAN.sources
         }
@@ -73,10 +76,10 @@ def test_any_prefix_of_the_stream_reads_as_the_oracle_says(world: World, data: s
     phases=(Phase.explicit, Phase.generate),
 )
 @given(worlds(PLAN, max_size=60), st.integers(0, 2))
-def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, days: int) -> None:
+def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, days: int, fresh_store: Fresh) -> None:
     end = min(row["t"] for row in world.spine) // DAY * DAY - days * DAY
     cut = end + DAY + 5_000  # the sources allow a day of lateness
-    with tempfile.TemporaryDirectory() as folder, SqliteStore(":memory:") as store:
+    with tempfile.TemporaryDirectory() as folder, fresh_store() as store:
         tables = {each.name: table(each.columns, world.events[each.name]) for each in PLAN.sources}
         manifest = upload(PLAN, tables, output=Path(folder) / "upload", cut=cut)
         assert {each["batch_end"] for each in manifest["sources"].values()} == {end}

@@ -14,13 +14,14 @@ from tests.online.stream_rows import stream_rows
 from unskew.backfill.upload import upload
 from unskew.online.kernels import AHEAD, BEHIND
 from unskew.online.materialise import Materialiser
-from unskew.online.read import FeatureReader
-from unskew.online.store import Flip, Pointer
+from unskew.online.read import FeatureReader, entity_key
+from unskew.online.store import Flip, Pointer, Store
 from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count, plan
 from unskew.pipelines.errors import InputError, StoreError
 
+Fresh = Callable[[], Store]
 DAY, HOUR = 86_400_000, 3_600_000
 SCHEMA = {"id": Int64, "ts": Timestamp, "seen": Timestamp, "who": Int64, "x": Int64(0, 1000), "s": String}
 TX = EventSource("tx", SCHEMA, event_time="ts", event_id="id", arrival="seen")
@@ -44,13 +45,13 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
     )
 
 
-def read(store: SqliteStore, t: int, who: int | None = 7) -> dict[str, Any]:
+def read(store: Store, t: int, who: int | None = 7) -> dict[str, Any]:
     return FeatureReader(PLAN, store).read([{"who": who}], t).row()
 
 
-def test_writes_are_idempotent_and_an_expired_tile_is_rejected() -> None:
+def test_writes_are_idempotent_and_an_expired_tile_is_rejected(fresh_store: Fresh) -> None:
     rows = [row(1, 1_000), row(2, 2_000, 10), row(3, 3_000, 100)]
-    with SqliteStore(":memory:") as store:
+    with fresh_store() as store:
         writer = Materialiser(store, PLAN, "tx", "job")
         whole = stream_rows(PLAN, "tx", rows)
         writer.apply(whole)
@@ -66,12 +67,12 @@ def test_writes_are_idempotent_and_an_expired_tile_is_rejected() -> None:
         assert store.rejected("job") == 2 + 5
 
 
-def test_a_read_takes_the_version_before_its_instant() -> None:
+def test_a_read_takes_the_version_before_its_instant(fresh_store: Fresh) -> None:
     #   order of arrival:   1000   5000   2000
     #   read at t = 3000:   the version of 1000 alone; the newest holds 2000 too, but also 5000 (behind)
     #   read at t =  500:   no version without later events (ahead)
     rows = [row(1, 1_000, 1, seen=1_000), row(2, 5_000, 10, seen=5_000), row(3, 2_000, 100, seen=6_000)]
-    with SqliteStore(":memory:") as store:
+    with fresh_store() as store:
         Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", rows))
         reader = FeatureReader(PLAN, store)
         reading = reader.read([{"who": 7}] * 3, [3_000, 6_000, 500])
@@ -79,25 +80,25 @@ def test_a_read_takes_the_version_before_its_instant() -> None:
         assert reading.knowledge["card"][:, [AHEAD, BEHIND]].tolist() == [[0, 1], [0, 0], [1, 0]]
 
 
-def test_versions_older_than_their_life_are_dropped() -> None:
+def test_versions_older_than_their_life_are_dropped(fresh_store: Fresh) -> None:
     rows = [row(1, 1_000), row(2, 2_000), row(3, 200_000)]
-    with SqliteStore(":memory:") as store:
+    with fresh_store() as store:
         Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", rows))
         assert FeatureReader(PLAN, store).read([{"who": 7}], 1_500).knowledge["card"][0, AHEAD] == 1
         assert read(store, 300_000)["card.n_2h"] == 3
 
 
-def test_unknown_and_null_entities_have_the_empty_values() -> None:
-    with SqliteStore(":memory:") as store:
+def test_unknown_and_null_entities_have_the_empty_values(fresh_store: Fresh) -> None:
+    with fresh_store() as store:
         Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", [row(1, 1_000)]))
         empty = {"card.n_2h": 0, "card.x_2h": 0, "card.s_2h": None}
         assert read(store, 5_000, who=8) == read(store, 5_000, who=None) == empty
 
 
-def test_an_upload_flips_whole_and_heals_what_came_late(tmp_path: Path) -> None:
+def test_an_upload_flips_whole_and_heals_what_came_late(tmp_path: Path, fresh_store: Fresh) -> None:
     early = [row(1, 10 * DAY - 1_000), row(2, 10 * DAY + 1_000)]
     late = [row(3, 10 * DAY - 2_000, 100, seen=12 * DAY)]
-    with SqliteStore(tmp_path / "store.sqlite") as store:
+    with fresh_store() as store:
         for number, (rows, cut) in enumerate([(early, 11 * DAY + 1), (early + late, 12 * DAY + 1)]):
             upload(PLAN, table(rows), output=tmp_path / str(number), cut=cut)
             load_upload(store, PLAN, tmp_path / str(number), cut + HOUR)
@@ -112,7 +113,7 @@ def test_an_upload_flips_whole_and_heals_what_came_late(tmp_path: Path) -> None:
             load_upload(store, PLAN, tmp_path / "0", 13 * DAY)
 
 
-def test_closed_tiles_and_open_ones_meet_at_batch_end(tmp_path: Path) -> None:
+def test_closed_tiles_and_open_ones_meet_at_batch_end(tmp_path: Path, fresh_store: Fresh) -> None:
     #   closed: 10 d - 1 s (and the late one, known by the cut)  |batch_end = 10 d|  open: 10 d, 10 d + 1 s
     rows = [
         row(1, 10 * DAY - 1_000, 1),
@@ -120,7 +121,7 @@ def test_closed_tiles_and_open_ones_meet_at_batch_end(tmp_path: Path) -> None:
         row(4, 10 * DAY, 10),
         row(2, 10 * DAY + 1_000, 1000),
     ]
-    with SqliteStore(":memory:") as store:
+    with fresh_store() as store:
         upload(PLAN, table(rows), output=tmp_path / "up", cut=11 * DAY + 2)
         load_upload(store, PLAN, tmp_path / "up", 11 * DAY)
         assert read(store, 10 * DAY)["card.x_2h"] == 101
@@ -130,8 +131,8 @@ def test_closed_tiles_and_open_ones_meet_at_batch_end(tmp_path: Path) -> None:
         assert read(store, 10 * DAY + HOUR)["card.x_2h"] == 1111
 
 
-def test_other_definitions_are_refused_by_the_feature_that_changed() -> None:
-    with SqliteStore(":memory:") as store:
+def test_other_definitions_are_refused_by_the_feature_that_changed(fresh_store: Fresh) -> None:
+    with fresh_store() as store:
         Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", [row(1, 1_000)]))
         fewer = FeatureSet("cards", [FeatureView("card", Entity("card", "who"), TX, {"n": count().over("2h")})])
         assert FeatureReader(plan(fewer), store).read([{"who": 7}], 5_000).row() == {"card.n_2h": 1}
@@ -143,11 +144,11 @@ def test_other_definitions_are_refused_by_the_feature_that_changed() -> None:
             FeatureReader(more, store).read([{"who": 7}], 5_000)
 
 
-def test_a_view_may_have_more_fields_than_a_word_has_bits(tmp_path: Path) -> None:
+def test_a_view_may_have_more_fields_than_a_word_has_bits(tmp_path: Path, fresh_store: Fresh) -> None:
     many = {f"x{n}": (col("x") + n).max().where(col("x") > n).over("2h") for n in range(70)}
     wide = plan(FeatureSet("wide", [FeatureView("card", Entity("card", "who"), TX, many)]))
     rows = [row(1, 10 * DAY - 1_000, 40), row(2, 10 * DAY + 1_000, 65)]
-    with SqliteStore(":memory:") as store:
+    with fresh_store() as store:
         upload(wide, table(rows), output=tmp_path / "up", cut=11 * DAY)
         load_upload(store, wide, tmp_path / "up", 11 * DAY)
         Materialiser(store, wide, "tx", "job").apply(stream_rows(wide, "tx", rows, since=10 * DAY))
@@ -155,8 +156,8 @@ def test_a_view_may_have_more_fields_than_a_word_has_bits(tmp_path: Path) -> Non
     assert found == {f"card.x{n}_2h": 65 + n if n < 65 else None for n in range(70)}
 
 
-def test_bad_requests_and_files_are_refused(tmp_path: Path) -> None:
-    with SqliteStore(":memory:") as store:
+def test_bad_requests_and_files_are_refused(tmp_path: Path, fresh_store: Fresh) -> None:
+    with fresh_store() as store:
         with pytest.raises(StoreError, match="holds nothing of source `tx`"):
             read(store, 1)
         Materialiser(store, PLAN, "tx", "job").apply(stream_rows(PLAN, "tx", [row(1, 1_000)]))
@@ -169,6 +170,9 @@ def test_bad_requests_and_files_are_refused(tmp_path: Path) -> None:
             reader.read([], 1)
         with pytest.raises(InputError, match="is no upload"):
             load_upload(store, PLAN, tmp_path, 0)
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite").write_text("this is no database, and long enough to be seen as none")
     with pytest.raises(StoreError, match="failed"):
         SqliteStore(tmp_path / "x.sqlite")
@@ -221,25 +225,24 @@ SPOILT: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_spoilt_upload_is_refused_and_leaves_nothing(how: str, tmp_path: Path) -> None:
+def test_a_spoilt_upload_is_refused_and_leaves_nothing(how: str, tmp_path: Path, fresh_store: Fresh) -> None:
     folder = uploaded(tmp_path / "up")
     SPOILT[how](folder)
-    with SqliteStore(tmp_path / "store.sqlite") as store:
+    with fresh_store() as store:
         with pytest.raises(InputError, match="upload"):
             load_upload(store, PLAN, folder, 11 * DAY)
-        for name in ("closed", "content", "pointer", "flip"):
-            assert store.connection.execute(f"SELECT count(*) FROM {name}").fetchone() == (0,)
+        assert (store.generations(), store.pointer("tx"), store.flips("tx")) == ([], None, [])
+        assert store.held("card", [entity_key([who]) for who in range(5)]) == {"closed": 0, "open": 0}
 
 
-def test_an_upload_that_comes_too_late_leaves_nothing(tmp_path: Path) -> None:
+def test_an_upload_that_comes_too_late_leaves_nothing(tmp_path: Path, fresh_store: Fresh) -> None:
     old = uploaded(tmp_path / "old")
     upload(PLAN, table([row(1, DAY)]), output=tmp_path / "new", cut=20 * DAY)
-    with SqliteStore(tmp_path / "store.sqlite") as store:
+    with fresh_store() as store:
         load_upload(store, PLAN, tmp_path / "new", 21 * DAY)
-        before = store.connection.execute("SELECT count(*) FROM closed").fetchone()
         with pytest.raises(StoreError, match="upload a newer archive"):
             load_upload(store, PLAN, old, 22 * DAY)
-        assert store.connection.execute("SELECT count(*) FROM closed").fetchone() == before
+        assert store.generations() == [1]
 
 
 DAMAGE = {

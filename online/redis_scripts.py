@@ -1,0 +1,142 @@
+"""What runs inside Redis: each script is one moment for everybody else.
+
+All keys begin with `PREFIX`. Scripts make keys out of what they read there, so the keys must be on one server (no cluster).
+
+==================================  ===========================================================================
+key                                 holds
+==================================  ===========================================================================
+``format``                          number of this layout
+``pointer``                         hash: ``generation:<source>``, ``epoch:``, ``cut:``, ``end:``
+``flips:<source>``                  list of JSON: generation, cut, batch_end, instant
+``content``                         hash: name of the records' key -> JSON of layout and fingerprints
+``closed:<generation>:<view>``      hash: entity -> record, checksum
+``open:<epoch>:<view>``             hash: entity -> record, checksum, version
+``rejected:<epoch>``, ``applied:``  hash: view -> count
+``generation``                      the newest number that an upload was given
+``jobs``                            hash: epoch -> JSON
+``write:<version>``                 what a write of open records has answered, for a while
+==================================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+PREFIX = "unskew:"
+FORMAT = b"1"
+VERSION = 8  # bytes behind an open record: random, of the write that wrote it
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script and the name by which Redis keeps it."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name it."""
+        object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+
+# ARGV: prefix, number of sources, their names; then for each view: name, place of its source, number of keys, keys.
+# One string is answered: sizes as int32 (-1: none), then the bytes of: generation, epoch, cut, end of each source; of each
+# view its closed records, then its open ones. A reply of many strings costs its reader far more.
+READ = Script("""
+local prefix, sources, at = ARGV[1], tonumber(ARGV[2]), 3
+local fields = {}
+for place = 1, sources do
+  local source = ARGV[at]
+  fields[4 * place - 3], fields[4 * place - 2] = 'generation:' .. source, 'epoch:' .. source
+  fields[4 * place - 1], fields[4 * place] = 'cut:' .. source, 'end:' .. source
+  at = at + 1
+end
+local pointers = redis.call('HMGET', prefix .. 'pointer', unpack(fields))
+local sizes, found, n, held = {}, {}, 0, 0
+local function add(values, count)
+  for each = 1, count do
+    local value = values[each]
+    n = n + 1
+    if value then
+      held = held + 1
+      found[held] = value
+      sizes[n] = struct.pack('<i4', #value)
+    else
+      sizes[n] = '\\255\\255\\255\\255'
+    end
+  end
+end
+add(pointers, 4 * sources)
+while at <= #ARGV do
+  local view, place, count = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+  local generation, epoch = pointers[4 * place - 3] or '0', pointers[4 * place - 2] or ''
+  at = at + 3
+  for _, key in ipairs({prefix .. 'closed:' .. generation .. ':' .. view, prefix .. 'open:' .. epoch .. ':' .. view}) do
+    for first = at, at + count - 1, 1000 do  -- what fits on Lua's stack
+      local last = math.min(first + 999, at + count - 1)
+      add(redis.call('HMGET', key, unpack(ARGV, first, last)), last - first + 1)
+    end
+  end
+  at = at + count
+end
+return table.concat(sizes) .. table.concat(found)
+""")
+
+# ARGV: key of the records, of the two counters, of this write, seconds that it is kept, view; then for each record:
+# entity, version that was read (empty: none), new record with its version, rejected, applied.
+# Answers the places of the records that another writer has changed, with commas; the same if it is sent again.
+SWAP = Script("""
+local records, write, view = ARGV[1], ARGV[4], ARGV[6]
+local done = redis.call('GET', write)
+if done then return done end
+local lost, rejected, applied = {}, 0, 0
+for at = 7, #ARGV, 5 do
+  local held = redis.call('HGET', records, ARGV[at])
+  if (held and string.sub(held, -8) or '') == ARGV[at + 1] then
+    redis.call('HSET', records, ARGV[at], ARGV[at + 2])
+    rejected, applied = rejected + tonumber(ARGV[at + 3]), applied + tonumber(ARGV[at + 4])
+  else
+    lost[#lost + 1] = string.format('%d', (at - 7) / 5)
+  end
+end
+redis.call('HINCRBY', ARGV[2], view, string.format('%.0f', rejected))
+redis.call('HINCRBY', ARGV[3], view, string.format('%.0f', applied))
+local answer = table.concat(lost, ',')
+redis.call('SET', write, answer, 'EX', ARGV[5])
+return answer
+""")
+
+# ARGV: prefix, generation; then for each source: name, cut, batch_end, the flip as JSON.
+# Answers the place of a source whose batch_end is later already, and that; else -1. Sent again it changes nothing.
+FLIP = Script("""
+local pointer, generation = ARGV[1] .. 'pointer', ARGV[2]
+for at = 3, #ARGV, 4 do
+  local held = redis.call('HGET', pointer, 'end:' .. ARGV[at])
+  if held and tonumber(ARGV[at + 2]) < tonumber(held) then return {(at - 3) / 4, held} end
+end
+for at = 3, #ARGV, 4 do
+  local source = ARGV[at]
+  if redis.call('HGET', pointer, 'generation:' .. source) ~= generation then
+    redis.call('HSET', pointer, 'generation:' .. source, generation, 'cut:' .. source, ARGV[at + 1], 'end:' .. source, ARGV[at + 2])
+    redis.call('RPUSH', ARGV[1] .. 'flips:' .. source, ARGV[at + 3])
+  end
+end
+return {-1, ''}
+""")
+
+# ARGV: prefix, generation. Answers 1, or 0 if reads see it.
+DROP = Script("""
+local pointers = redis.call('HGETALL', ARGV[1] .. 'pointer')
+for at = 1, #pointers, 2 do
+  if string.sub(pointers[at], 1, 11) == 'generation:' and pointers[at + 1] == ARGV[2] then return 0 end
+end
+local begin = 'closed:' .. ARGV[2] .. ':'
+for _, name in ipairs(redis.call('HKEYS', ARGV[1] .. 'content')) do
+  if string.sub(name, 1, #begin) == begin then
+    redis.call('UNLINK', ARGV[1] .. name)
+    redis.call('HDEL', ARGV[1] .. 'content', name)
+  end
+end
+return 1
+""")

@@ -1,0 +1,391 @@
+"""The store in Redis, for many readers and writers; `online/redis_scripts.py` has its keys.
+
+What was answered is kept as Redis is told to keep it: with ``appendonly yes`` it outlives the process, with ``appendfsync
+always`` the machine too. A Redis that comes back with less than it answered has lost rows of the stream: start a new job.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from typing import Any, Self, cast
+
+from unskew.online.redis_client import RedisClient, Word
+from unskew.online.redis_files import rewrite_files
+from unskew.online.redis_scripts import DROP, FLIP, FORMAT, PREFIX, READ, SWAP, VERSION
+from unskew.online.store import (
+    CHECKSUM,
+    Change,
+    Flip,
+    Pointer,
+    Records,
+    Side,
+    ViewContent,
+    Written,
+    backwards,
+    damaged,
+    never_filled,
+    sealed,
+    still_read,
+    unsealed,
+)
+from unskew.pipelines.errors import StoreError
+
+POINTER = 4  # fields of a source
+AT_ONCE = 256  # records of one command: others wait for no longer
+ATTEMPTS = 50  # to change a record before another writer does
+KEPT = 300  # seconds for which a write answers the same
+
+
+class RedisStore:
+    """A store in Redis.
+
+    Parameters
+    ----------
+    url
+        ``redis://host:port/db``, or ``rediss://`` for TLS.
+    username, password, ssl_cafile
+        As in `StoreSettings`.
+    timeout, write_timeout
+        Seconds that a read waits for Redis; that a write does, up to three times.
+
+    Raises
+    ------
+    StoreError
+        If Redis refuses the password or holds a store of another format; `StoreDown` if it cannot be reached.
+
+    Attributes
+    ----------
+    address
+        The URL without user and password.
+    """
+
+    def __init__(
+        self, url: str, *, username: str = "", password: str = "", ssl_cafile: str = "",
+        timeout: float = 1.0, write_timeout: float = 10.0,
+    ) -> None:  # fmt: skip
+        self.client = RedisClient(
+            url, username=username, password=password, ssl_cafile=ssl_cafile, timeout=timeout, write_timeout=write_timeout
+        )  # fmt: skip
+        self.address = self.client.address
+        with self.client.errors():
+            found = cast("bytes | None", self.client.reads.get(key("format")))
+        if found not in (None, FORMAT):
+            message = f"store `{self.address}` has format {found!r}, not {FORMAT!r}; build it anew by `unskew upload`"
+            raise StoreError(message)
+
+    def __enter__(self) -> Self:
+        """Return the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connections."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Return a context that does nothing: each write is whole by itself."""
+        return nullcontext()
+
+    # Reads
+
+    def pointer(self, source: str) -> Pointer | None:
+        """Return what reads of a source see; None before the first upload or job."""
+        fields = [f"{name}:{source}" for name in ("generation", "epoch", "cut", "end")]
+        with self.client.errors():
+            found = cast("list[bytes | None]", self.client.reads.hmget(key("pointer"), fields))
+        return self.pointer_of(found)
+
+    def pointer_of(self, found: Sequence[bytes | None]) -> Pointer | None:
+        """Return a source's pointer; None where it has none."""
+        generation, epoch, cut, end = found
+        if generation is None and epoch is None:
+            return None
+        none = Pointer()
+        try:
+            return Pointer(
+                none.generation if generation is None else int(generation),
+                none.epoch if epoch is None else epoch.decode(),
+                none.cut if cut is None else int(cut),
+                none.batch_end if end is None else int(end),
+            )
+        except ValueError as error:
+            what = f"pointer `{found}`"
+            raise damaged(self.address, what) from error
+
+    def content(self, side: Side, owner: str, view: str) -> ViewContent | None:
+        """Return how the records of a generation or an epoch are laid out; None where it holds no such view."""
+        with self.client.errors():
+            found = cast("bytes | None", self.client.reads.hget(key("content"), f"{side}:{owner}:{view}"))
+        try:
+            return None if found is None else ViewContent.from_texts(*json.loads(found))
+        except (ValueError, TypeError) as error:
+            what = f"the layout of view `{view}`"
+            raise damaged(self.address, what) from error
+
+    def read(
+        self, views: Mapping[str, tuple[str, str]], keys: Mapping[str, Sequence[bytes]]
+    ) -> tuple[dict[str, Pointer], dict[str, Records]]:
+        """Return pointers and records of one moment, by one round trip (`Store.read`)."""
+        sources = list(dict.fromkeys(source for _, source in views.values()))
+        words: list[Word] = [PREFIX, len(sources), *sources]
+        count = POINTER * len(sources)
+        for read, (view, source) in views.items():
+            words += [view, sources.index(source) + 1, len(keys[read]), *keys[read]]
+            count += 2 * len(keys[read])
+        reply: bytes = self.client.run(READ, words)
+        sizes = struct.unpack_from(f"<{count}i", reply)
+        at = 4 * count
+        pointers: dict[str, Pointer] = {}
+        for place, source in enumerate(sources):
+            own, at = cut(reply, at, sizes[POINTER * place : POINTER * (place + 1)])
+            pointer = self.pointer_of(own)
+            if pointer is None:
+                raise never_filled(self.address, source)
+            pointers[source] = pointer
+        records: dict[str, Records] = {}
+        first = POINTER * len(sources)
+        for read in views:
+            n = len(keys[read])
+            closed, at = self.checked(reply, at, sizes[first : first + n], 0)
+            opened, at = self.checked(reply, at, sizes[first + n : first + 2 * n], VERSION)
+            first += 2 * n
+            records[read] = list(zip(closed, opened, strict=True))
+        return pointers, records
+
+    def checked(self, reply: bytes, at: int, sizes: Sequence[int], behind: int) -> tuple[list[bytes | None], int]:
+        """Return records without what stands behind them, and where the next begin."""
+        found: list[bytes | None] = []
+        for size in sizes:
+            if size < 0:
+                found.append(None)
+                continue
+            end = at + size - behind
+            record = reply[at : end - CHECKSUM]
+            sound = zlib.crc32(record) == int.from_bytes(reply[end - CHECKSUM : end], "little")
+            if not sound or size < behind + CHECKSUM:
+                what = "a record"
+                raise damaged(self.address, what)
+            found.append(record)
+            at += size
+        return found, at
+
+    def flips(self, source: str) -> list[Flip]:
+        """Return the recorded flips of a source, oldest first."""
+        with self.client.errors():
+            found = cast("list[bytes]", self.client.reads.lrange(key("flips", source), 0, -1))
+        return [Flip(source, *json.loads(each)) for each in found]
+
+    def rejected(self, epoch: str, view: str | None = None) -> int:
+        """Return how many rows of a job the guard has refused, of one view or of all."""
+        return self.counted("rejected", epoch, view)
+
+    def applied(self, epoch: str, view: str | None = None) -> int:
+        """Return by how much the newest row counts of a job's tiles have grown, of one view or of all."""
+        return self.counted("applied", epoch, view)
+
+    def counted(self, what: str, epoch: str, view: str | None) -> int:
+        """Return a sum of what `update_open` counted."""
+        with self.client.errors():
+            found = cast("dict[bytes, bytes]", self.client.reads.hgetall(key(what, epoch)))
+        return sum(int(count) for name, count in found.items() if view is None or name == view.encode())
+
+    # Uploads
+
+    def new_generation(self) -> int:
+        """Return a number that no other upload has or gets."""
+        with self.client.errors():
+            return cast("int", self.client.writes.incr(key("generation")))
+
+    def generations(self) -> list[int]:
+        """Return the generations of which records are held, oldest first."""
+        return sorted({int(owner) for side, owner, _ in self.contents() if side == "closed"})
+
+    def contents(self) -> list[tuple[Side, str, str]]:
+        """Return side, owner and view of all records that are held."""
+        with self.client.errors():
+            found = cast("list[bytes]", self.client.writes.hkeys(key("content")))
+        names = [each.decode().partition(":") for each in found]
+        # a view's name has no colon, an epoch's may have
+        return [(cast("Side", side), *rest.rpartition(":")[::2]) for side, _, rest in names]
+
+    def put_content(self, side: Side, owner: str, view: str, content: ViewContent) -> None:
+        """Record how a view's records are laid out."""
+        with self.client.errors(), self.client.writes.pipeline() as commands:
+            commands.set(key("format"), FORMAT)
+            commands.hset(key("content"), f"{side}:{owner}:{view}", json.dumps(content.texts()))
+            commands.execute()
+
+    def put_closed(self, generation: int, view: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write (entity, record) pairs under a generation that nobody reads yet."""
+        rows = ((entity, sealed(record)) for entity, record in records)
+        while batch := dict(islice(rows, AT_ONCE)):
+            with self.client.errors():
+                self.client.writes.hset(key("closed", generation, view), mapping=cast("Any", batch))
+
+    def flip(self, generation: int, ends: Mapping[str, tuple[int, int]], instant: int) -> None:
+        """Let reads see a generation, all its sources at once (`Store.flip`)."""
+        words: list[Word] = [PREFIX, generation]
+        for source, (cut, end) in ends.items():
+            words += [source, cut, end, json.dumps([generation, cut, end, instant])]
+        place, current = self.client.run_write(FLIP, words)
+        if place >= 0:
+            source, (_, end) = list(ends.items())[place]
+            raise backwards(source, end, int(current))
+
+    def drop_generation(self, generation: int) -> None:
+        """Delete the closed records of a generation that nobody reads any more; Redis frees them beside its work."""
+        if not self.client.run_write(DROP, [PREFIX, generation]):
+            raise still_read(generation)
+
+    # The stream
+
+    def start_epoch(self, source: str, epoch: str) -> None:
+        """Let reads of a source see the open records of a job."""
+        with self.client.errors():
+            self.client.writes.hset(key("pointer"), f"epoch:{source}", epoch)
+
+    def open_records(self, epoch: str, view: str, keys: Sequence[bytes]) -> list[bytes]:
+        """Return the open records of the keys; empty where there is none."""
+        return [record for record, _ in self.versions(epoch, view, keys)]
+
+    def versions(self, epoch: str, view: str, keys: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return the open records of the keys, and the version of each; both empty where there is none."""
+        found: list[bytes | None] = []
+        for at in range(0, len(keys), AT_ONCE):
+            with self.client.errors():
+                own = self.client.writes.hmget(key("open", epoch, view), list(keys[at : at + AT_ONCE]))
+            found += cast("list[bytes | None]", own)
+        return [self.version_of(each) for each in found]
+
+    def version_of(self, held: bytes | None) -> tuple[bytes, bytes]:
+        """Return a stored open record and its version."""
+        if held is None:
+            return b"", b""
+        record = unsealed(held[:-VERSION])
+        if record is None:
+            what = "a record"
+            raise damaged(self.address, what)
+        return record, held[-VERSION:]
+
+    def update_open(self, epoch: str, view: str, keys: Sequence[bytes], change: Change) -> Written:
+        """Change open records by compare-and-set, and count (`Store.update_open`).
+
+        A record is written if its version is still that which was read; else it is read and changed again. A write whose
+        outcome is unknown is sent again under its own name, and counted once.
+        """
+        left: Sequence[int] = range(len(keys))
+        written = Written(0, 0)
+        for attempt in range(ATTEMPTS):
+            entities = [keys[each] for each in left]
+            old = self.versions(epoch, view, entities)
+            records, rejected, applied = change(left, [record for record, _ in old])
+            rows = list(zip(entities, [version for _, version in old], records, rejected, applied, strict=True))
+            lost = self.swapped(epoch, view, rows)
+            again = set(lost)
+            done = [row[3:] for place, row in enumerate(rows) if place not in again]
+            written = Written(written.rejected + sum(n for n, _ in done), written.applied + sum(n for _, n in done))
+            left = [left[place] for place in lost]
+            if not left:
+                return written
+            time.sleep(random.uniform(0, 0.001 * (attempt + 1)))  # noqa: S311 - only so that two do not meet again
+        message = f"records of view `{view}` were changed by others {ATTEMPTS} times in a row; run fewer materialisers"
+        raise StoreError(message)
+
+    def swapped(self, epoch: str, view: str, rows: Sequence[tuple[bytes, bytes, bytes, int, int]]) -> list[int]:
+        """Write the rows' records whose version is still the one that was read; return the places of the others."""
+        lost: list[int] = []
+        for at in range(0, len(rows), AT_ONCE):
+            version = secrets.token_bytes(VERSION)
+            words: list[Word] = [key("open", epoch, view), key("rejected", epoch), key("applied", epoch)]
+            words += [key("write", version.hex()), KEPT, view]
+            for entity, read, record, rejected, applied in rows[at : at + AT_ONCE]:
+                words += [entity, read, sealed(record) + version, rejected, applied]
+            answer: bytes = self.client.run_write(SWAP, words)
+            lost += [at + int(each) for each in answer.split(b",") if each]
+        return lost
+
+    def put_job(self, epoch: str, job: Mapping[str, Any]) -> None:
+        """Record a job, or what has become of it."""
+        with self.client.errors(), self.client.writes.pipeline() as commands:
+            commands.set(key("format"), FORMAT)
+            commands.hset(key("jobs"), epoch, json.dumps(dict(job)))
+            commands.execute()
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """Return the recorded jobs by epoch."""
+        with self.client.errors():
+            found = cast("dict[bytes, bytes]", self.client.reads.hgetall(key("jobs")))
+        return {epoch.decode(): json.loads(job) for epoch, job in sorted(found.items())}
+
+    # Erasure
+
+    def entities(self, view: str) -> Iterator[bytes]:
+        """Yield the entities of which a view has records, of any generation or epoch, each once."""
+        seen: set[bytes] = set()
+        for name in self.names(view):
+            with self.client.errors():
+                for entity, _ in self.client.writes.hscan_iter(name, count=AT_ONCE):
+                    if entity not in seen:
+                        seen.add(entity)
+                        yield entity
+
+    def names(self, view: str, of: Side | None = None) -> list[str]:
+        """Return the keys of a view's records, of all generations and epochs."""
+        return [key(side, owner, name) for side, owner, name in self.contents() if name == view and of in (None, side)]
+
+    def held(self, view: str, keys: Sequence[bytes]) -> dict[Side, int]:
+        """Return how many records of the entities a view has, of all generations and epochs."""
+        found: dict[Side, int] = {"closed": 0, "open": 0}
+        for side in found:
+            names = self.names(view, side)
+            with self.client.errors(), self.client.writes.pipeline(transaction=False) as commands:
+                for name in names:
+                    for each in keys:
+                        commands.hexists(name, cast("str", each))
+                found[side] = sum(commands.execute())
+        return found
+
+    def erase(self, keys: Mapping[str, Sequence[bytes]]) -> None:
+        """Delete the records of entities by view, all in one transaction, and rewrite Redis' files.
+
+        Redis' append-only file holds every write, so also the records and these deletes; its snapshot holds what there
+        was when it was made. Both are written anew where Redis keeps them, which takes as much room again while it lasts.
+        Copies elsewhere are not reached: replicas' own files, backups of the files, and the slow log's newest commands.
+
+        Raises
+        ------
+        StoreError
+            If the files could not be written anew: then the records are deleted, and a rerun completes it.
+        """
+        names = {view: self.names(view) for view in keys}
+        with self.client.errors(), self.client.writes.pipeline(transaction=True) as commands:
+            for view, own in keys.items():
+                for name in names[view] if own else ():
+                    commands.hdel(name, *cast("Sequence[str]", own))
+            commands.execute()
+        rewrite_files(self.client)
+
+
+def key(*parts: object) -> str:
+    """Return the name of a key in Redis."""
+    return PREFIX + ":".join(map(str, parts))
+
+
+def cut(reply: bytes, at: int, sizes: Sequence[int]) -> tuple[list[bytes | None], int]:
+    """Return the parts of a reply from a place on, None where the size is -1, and where the next begin."""
+    found: list[bytes | None] = []
+    for size in sizes:
+        found.append(None if size < 0 else reply[at : at + size])
+        at += max(size, 0)
+    return found, at
