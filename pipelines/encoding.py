@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from unskew.pipelines.types import INT64_MAX, INT64_MIN
 Cell = int | bool | str | None
 FLOAT_NOISE = 2.0**-20  # how far a float may be from a decimal, in its units (docs/semantics.md)
 SAFE = 1e18  # no decimal of 18 digits reaches it
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def encode_row(columns: Mapping[str, ColumnPlan], row: Mapping[str, Any]) -> dict[str, Cell]:
@@ -89,7 +91,7 @@ def encode_decimal(value: Any, units: int) -> int | None:
 
 def is_unicode(text: str) -> bool:
     """Return whether UTF-8 can write the text: it holds no lone surrogate."""
-    return not any("\ud800" <= each <= "\udfff" for each in text)
+    return SURROGATE.search(text) is None
 
 
 def refused(column: ColumnPlan, value: Any) -> InputError:

@@ -19,7 +19,8 @@ line       UTF-8, one JSON object; of a repeated key the last counts   ``malform
 =========  ==========================================================  =====================
 
 Also malformed: an empty line, NaN and Infinity, anything after the object, a byte order mark,
-a number of more than 1,000 digits, nesting deeper than 1,000. A decimal of more than 6 digits
+a number of more than 1,000 digits or with an exponent past int32, nesting deeper than 999, and in a line that is not
+plain (see `PLAIN_LINE`) a name of more than 50,000 or a string of more than 20,000,000 UTF-16 units. A decimal of more than 6 digits
 after the point is refused: Flink prints 0.0000001 with an exponent.
 
 The reasons in their order: ``malformed``, ``null_event_time``, ``wrong_type``, ``out_of_range``,

@@ -1,15 +1,14 @@
-"""One Flink job over odd lines: fates, tiles, values and entries against a reading in plain Python."""
+"""One Flink job over odd lines: fates, tiles, values and entries against the judge of lines and naive tiles."""
 
 # ruff: noqa: RUF001 - the fullwidth tilde is the point: UTF-16 and UTF-8 order it differently
 import json
-import math
 from collections import Counter, defaultdict
-from decimal import Decimal as Exact
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.odd_lines import ODD_LINES, ODD_VALUES
 from unskew.online.account import Account
 from unskew.online.changelog import final_rows, read_changelog
 from unskew.online.checkpoints import newest_checkpoint
@@ -30,7 +29,9 @@ from unskew.pipelines import (
     count,
 )
 from unskew.pipelines.backends.flink import FlinkJob, compile_source, decode_ordered, identity_hash, ordered_values
+from unskew.pipelines.encoding import quanta
 from unskew.pipelines.errors import EngineError, InputError
+from unskew.pipelines.json_lines import LineJudge
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan
 
@@ -61,26 +62,6 @@ by_shop = FeatureView("by_shop", Entity("shop", "shop"), events, {"n": count().o
 odd = FeatureSet("odd", [by_user, by_shop])
 BASE: dict[str, Any] = {"arrival": None, "user": 7, "shop": "a", "amount": 1, "score": 0, "flag": True, "small": 1}
 
-ODD_VALUES = (
-    "12", "12.0", "1e3", "1e0", "15e-1", "57.165", "57.16", "1.10", "-0", "-0.0", "0.005", "-0.05", "9223372036854775807",
-    "9223372036854775808", "-9223372036854775808", "-9223372036854775809", "9" * 41, '"12"', '" 12 "', '"012"', '"-5"',
-    '"1e3"', '"9223372036854775808"', '"1.5"', '"1.505"', '".5"', '"5."', "true", "false", '"true"', "null", '{"x":[1]}',
-    "[1,2]", "[]", "{}", '"NaN"', "1E400", "1e-400", "1e2147483647", "0.1234567890123456789012345678901234567890", '""',
-    '"a\\u0041b"', '"\\ud800"', '"\\\\ud800"', '"\\ud83d\\ude00"', '"tab\\tx"', '"\\u0000"', '"é😀"', '"～"', '"\ufffd"',
-    '"null"', '"[1]"', '"\\"1\\""', "0.00000762939453125", "-1000.00001", "1000.00001", "253402300799999",
-    "253402300800000", "-62135596800000", "-62135596800001", "101", "100", "1.5e1", '"*"', '"a,b"', '"a:b"', '"x\\ny"', '"\\u000bq"',
-)  # fmt: skip
-ODD_LINES = (
-    b"", b"   ", b"x", b"12", b'"str"', b"null", b"[1,2]", b'[{"ts":1,"id":1,"part":"p"}]', b'{"ts":1', b'{"ts":1,}',
-    b"{ts:1}", b'{"ts":1}//c', b'{"ts":/*c*/1}', b'{"ts":NaN}', b'{"ts":1,"x":-Infinity}', b'{"ts":01}', b'{"ts":+1}',
-    b'{"ts":.5}', b'{"ts":1.}', b'{"ts":1} x', b'{"ts":1}{"ts":2}', b'{"ts":1},{"ts":2}', b'{"ts":1},', b'{"ts":1}]',
-    b'{"ts":1},"0"] ', b"{'ts':1}", b'{"ts":"a\tb"}', b"\xef\xbb\xbf{}", b'{"ts":1}\x00', b'{"ts":"\\x"}', b"a\rb", b"{}",
-    b'{"Ts":1}', b'{"ts":null}', b'{"ts":1,"part":"\xff"}', b'{"ts":1,"part":"\xed\xa0\x80"}', b'{"ts":1,"k\xff":2}',
-    b'{"ts":1,"id":1}', b'{"ts":1,"part":"p"}', b' \t{"ts":1,"id":900,"part":"p","user":7} \r',
-    b'{"ts":5,"ts":1,"id":901,"part":"p","user":7}', b'{"ts":1,"id":902,"part":"p","user":7,"x":"\\ud800"}',
-    b'{"ts":1,"id":903,"part":"p","user":7,"x":{"ts":9,"y":[1,{"z":1e400}]}}', b'{"ts":"x","id":1,"part":"p","small":101}',
-)  # fmt: skip
-
 
 def odd_lines() -> list[bytes]:
     found, number = [], 0
@@ -99,80 +80,20 @@ def odd_lines() -> list[bytes]:
     return [*found, *ODD_LINES, twice, twice.replace(b'"small": 3', b'"small": 2'), twice]
 
 
-WRONG, OUTSIDE = "wrong_type", "out_of_range"
-
-
-class Refused(Exception):
-    """Carries a reason."""
-
-
-def numeral(value: Any, digits: int) -> Exact:
-    if isinstance(value, str):
-        whole, point, fraction = value.removeprefix("-").partition(".")
-        plain = all(each.isascii() and each.isdigit() for each in (whole, *([fraction] if point else [])))
-        if not plain or (whole != "0" and whole.startswith("0")):
-            raise Refused(WRONG)
-        value = Exact(value)
-    if not isinstance(value, Exact) or not -digits <= int(value.as_tuple().exponent) <= 0:
-        raise Refused(WRONG)
-    return value
-
-
-def encode(name: str, value: Any) -> Any:
-    kind = events.schema[name]
-    if value is None:
-        return None
-    if kind.kind == "bool":
-        if isinstance(value, bool) or (isinstance(value, Exact) and value.as_tuple().exponent == 0 and value in (0, 1)):
-            return bool(value)
-        raise Refused(WRONG)
-    if kind.kind == "string":
-        if not isinstance(value, str) or any("\ud800" <= each <= "\udfff" for each in value):
-            raise Refused(WRONG)
-        return value
-    if kind.kind == "float":
-        if not isinstance(value, Exact):
-            raise Refused(WRONG)
-        steps = float(value) / kind.quantum + 0.5
-        number = math.floor(steps) if math.isfinite(steps) else 2**70
-    else:
-        exact = numeral(value, 2 if kind.kind == "decimal" else 0)
-        number = int(exact.scaleb(2)) if kind.kind == "decimal" else int(exact)
-    lo, hi = (-(2**63), 2**63 - 1) if kind.lo is None or kind.hi is None else (kind.lo, kind.hi)
-    if not lo <= number <= hi:
-        raise Refused(OUTSIDE)
-    return number
-
-
-def refuse_constant(_: str) -> None:
-    raise ValueError
+JUDGE = LineJudge(plan(odd).source("events"))
 
 
 def judge(line: bytes) -> tuple[str, dict[str, Any]]:
-    try:
-        row = json.loads(line.decode(), parse_int=Exact, parse_float=Exact, parse_constant=refuse_constant)
-    except ValueError:
-        return "malformed", {}
-    if not isinstance(row, dict):
-        return "malformed", {}
-    if row.get("ts") is None:
-        return "null_event_time", {}
-    cells, reasons = {}, set()
-    for name in events.schema:
-        try:
-            cells[name] = encode(name, row.get(name))
-        except Refused as error:
-            reasons.add(str(error))
-    for reason in ("wrong_type", "out_of_range"):
-        if reason in reasons:
-            return reason, {}
-    if cells["id"] is None or cells["part"] is None:
-        return "null_event_id", {}
-    arrival = cells["ts"] if cells["arrival"] is None else cells["arrival"]
-    cells |= {"arrival": arrival, "seq": int(row["_seq"]) if "_seq" in row else None}
-    if cells["ts"] - arrival > MINUTE:
-        return "future", {}
-    return ("late" if arrival - cells["ts"] > DAY else "accepted"), cells
+    """Return a line's fate before deduplication and its values as the stream computes with them."""
+    found = JUDGE(line)
+    if isinstance(found, str):
+        return found, {}
+    cells: dict[str, Any] = dict(zip(JUDGE.names, found, strict=True))
+    if cells["score"] is not None:
+        cells["score"] = quanta(cells["score"], events.schema["score"].quantum)
+    cells["arrival"] = cells["ts"] if cells["arrival"] is None else cells["arrival"]
+    cells["seq"] = json.loads(line).get("_seq")
+    return ("late" if JUDGE.late(found) else "accepted"), cells
 
 
 def brute(lines: list[bytes]) -> tuple[Counter[str], list[dict[str, Any]]]:
