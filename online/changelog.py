@@ -70,13 +70,30 @@ def read_changelog(folder: str | Path, stream: Stream, columns: Sequence[str] | 
 
 
 def read_part(path: Path, stream: Stream, schema: pa.Schema) -> pa.Table:
-    """Read one part; a null is bare, the string that looks like it is quoted."""
-    if path.stat().st_size == 0:
-        return schema.empty_table()
+    """Read one part."""
+    return schema.empty_table() if path.stat().st_size == 0 else parse(path, stream, schema)
+
+
+def read_messages(values: Sequence[bytes], stream: Stream) -> pa.Table:
+    """Read rows of a stream that came as messages, each one row behind the stream's number and a comma."""
+    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in stream.columns])
+    return parse(pa.BufferReader(b"\n".join(values)), stream, schema, ("",)) if values else schema.empty_table()
+
+
+def parse(source: Any, stream: Stream, schema: pa.Schema, before: tuple[str, ...] = ()) -> pa.Table:
+    """Parse CSV; a null is bare, the string that looks like it is quoted.
+
+    Parameters
+    ----------
+    before
+        Names of columns before the stream's own.
+    """
     texts = any(kind == "STRING" for _, kind in stream.columns)
     return csv.read_csv(
-        path,
-        read_options=csv.ReadOptions(column_names=[name for name, _ in stream.columns], block_size=BLOCK),
+        source,
+        read_options=csv.ReadOptions(
+            column_names=[*before, *(name for name, _ in stream.columns)], block_size=BLOCK, use_threads=not before
+        ),
         parse_options=csv.ParseOptions(newlines_in_values=texts),
         convert_options=csv.ConvertOptions(
             column_types={each.name: each.type for each in schema},

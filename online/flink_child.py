@@ -1,8 +1,9 @@
 """The process that runs Flink: PyFlink and Beam register the same protobuf files, so they cannot share one.
 
 `flink_process` starts it with ``python -m`` and talks to it over pipes. It reads one line of JSON with the
-settings and statements of a job, runs it, and answers with one line of JSON. A further line ``stop`` ends a
-job that watches its input; the end of the input means that the parent is gone, and ends everything.
+settings and statements of a job, runs it, and answers with one line of JSON. A job for a cluster (`detached`) is
+only handed over, and the answer has its id. A further line ``stop`` ends a job that watches its input; the end of
+the input means that the parent is gone, and ends everything.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ def main() -> None:
     request = json.loads(sys.stdin.readline())
     stop = threading.Event()
     threading.Thread(target=listen, args=(stop,), daemon=True).start()
-    error = ""
+    job, error = "", ""
     try:
-        run(request, stop)
+        job = run(request, stop)
     except Exception as caught:
         error = str(caught) or repr(caught)
         sys.stderr.write(error + "\n")
-    answer.write(json.dumps({"error": innermost(error)}) + "\n")
+    answer.write(json.dumps({"error": innermost(error), "job": job}) + "\n")
     answer.flush()
     os._exit(0)  # Java ends with this process; PyFlink's own end can hang after a failure
 
@@ -58,8 +59,8 @@ def innermost(error: str) -> str:
     return (causes or first or lines[:1] or [""])[-1]
 
 
-def run(request: dict[str, Any], stop: threading.Event) -> None:
-    """Declare the tables, run the inserts as one job, wait for its end."""
+def run(request: dict[str, Any], stop: threading.Event) -> str:
+    """Declare the tables, run the inserts as one job, wait for its end unless it is detached; return its id."""
     from pyflink.common import Configuration  # noqa: PLC0415 - the import starts a JVM's classpath
     from pyflink.table import EnvironmentSettings, TableEnvironment  # noqa: PLC0415
 
@@ -76,8 +77,12 @@ def run(request: dict[str, Any], stop: threading.Event) -> None:
         together.add_insert_sql(each)
     result = together.execute()
     client = result.get_job_client()
+    job = str(client.get_job_id())
+    if request.get("detached"):
+        return job
     threading.Thread(target=end_when_told, args=(stop, client, request["savepoints"]), daemon=True).start()
     result.wait()
+    return job
 
 
 def end_when_told(stop: threading.Event, client: Any, savepoints: str) -> None:

@@ -22,8 +22,10 @@ TICK = 0.1  # s between two looks at the process
 LEAST_FREE, PATIENCE = 1 << 16, 10.0  # bytes below which a disk counts as full, s after which that ends a run
 
 
-def execute(job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path, stop: Event | None) -> None:
-    """Run a job in a process of its own, which ends with this one.
+def execute(
+    job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path, stop: Event | None, *, detached: bool = False
+) -> str:
+    """Run a job in a process of its own, which ends with this one; return the job's id.
 
     Parameters
     ----------
@@ -35,6 +37,8 @@ def execute(job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path
         Where a stopped job leaves its state.
     stop
         Set it to end a job that watches its input.
+    detached
+        Only hand it over to the cluster that the settings name.
 
     Raises
     ------
@@ -49,6 +53,7 @@ def execute(job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path
         "declarations": job.declarations,
         "inserts": job.inserts,
         "savepoints": savepoints.as_uri(),
+        "detached": detached,
     }
     with (logs / "process.log").open("ab") as log:
         process = subprocess.Popen(
@@ -61,7 +66,7 @@ def execute(job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path
             answer = converse(process, json.dumps(request), stop, out)
         finally:
             end(process)
-    judge(job.source, answer, process.returncode, logs)
+    return judge(job.source, answer, process.returncode, logs)
 
 
 def converse(process: subprocess.Popen[str], request: str, stop: Event | None, out: Path) -> str:
@@ -107,12 +112,15 @@ def end(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def judge(source: str, answer: str, code: int, logs: Path) -> None:
-    """Raise for a job that failed or gave no answer."""
+def judge(source: str, answer: str, code: int, logs: Path) -> str:
+    """Return the job's id; raise for one that failed or gave no answer."""
     if not answer:
         message = f"process of the flink job of source `{source}` ended with code `{code}`; resume it, or see `{logs}`"
         raise EngineError(message)
-    error = json.loads(answer)["error"]
-    if error:
-        message = f"flink job of source `{source}` failed: `{error}`; correct that and resume it, or see `{logs}`"
+    found = json.loads(answer)
+    if found["error"]:
+        message = (
+            f"flink job of source `{source}` failed: `{found['error']}`; correct that and resume it, or see `{logs}`"
+        )
         raise EngineError(message)
+    return str(found["job"])

@@ -97,7 +97,7 @@ class Materialiser:
         Parameters
         ----------
         batches
-            For each view its streams' rows, as `read_changelog` gives them.
+            For each view its streams' rows, as `read_changelog` gives them; a view without rows may be missing.
         """
         arrivals = [pc.max(rows["arrival"]).as_py() for batch in batches.values() for _, rows in batch if rows.num_rows]
         self.now = max([self.now, *arrivals])
@@ -105,7 +105,8 @@ class Materialiser:
             pointer = self.store.pointer(self.source.name)
             batch_end = BEGINNING if pointer is None else pointer.batch_end
             for view in self.views:
-                self.apply_view(view, batches[view.name], batch_end)
+                if view.name in batches:
+                    self.apply_view(view, batches[view.name], batch_end)
 
     def apply_view(self, view: ViewPlan, batch: Batch, batch_end: int) -> None:
         """Merge one view's rows into its open records."""

@@ -14,6 +14,7 @@ key                                 holds
 ``rejected:<epoch>``, ``applied:``  hash: view -> count
 ``generation``                      the newest number that an upload was given
 ``jobs``                            hash: epoch -> JSON
+``offsets:<topic>``                 hash: partition -> next offset to read
 ``write:<version>``                 what a write of open records has answered, for a while
 ==================================  ===========================================================================
 """
@@ -138,5 +139,23 @@ for _, name in ipairs(redis.call('HKEYS', ARGV[1] .. 'content')) do
     redis.call('HDEL', ARGV[1] .. 'content', name)
   end
 end
+return 1
+""")
+
+# ARGV: prefix, epoch, further keys. Answers 1, or 0 if reads see it.
+DROP_EPOCH = Script("""
+local pointers = redis.call('HGETALL', ARGV[1] .. 'pointer')
+for at = 1, #pointers, 2 do
+  if string.sub(pointers[at], 1, 6) == 'epoch:' and pointers[at + 1] == ARGV[2] then return 0 end
+end
+local begin = 'open:' .. ARGV[2] .. ':'
+for _, name in ipairs(redis.call('HKEYS', ARGV[1] .. 'content')) do
+  if string.sub(name, 1, #begin) == begin then
+    redis.call('UNLINK', ARGV[1] .. name)
+    redis.call('HDEL', ARGV[1] .. 'content', name)
+  end
+end
+for at = 3, #ARGV do redis.call('UNLINK', ARGV[at]) end
+redis.call('HDEL', ARGV[1] .. 'jobs', ARGV[2])
 return 1
 """)

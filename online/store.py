@@ -232,6 +232,24 @@ class Store(Protocol):
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Return the recorded jobs by epoch."""
 
+    def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Record by partition the next offset of a job's topic to read; call it after the rows before it are written.
+
+        They stand in the store and not in Kafka, so that a store that comes back as it was earlier says so itself.
+        """
+
+    def offsets(self, topic: str) -> dict[int, int]:
+        """Return the recorded offsets of a topic by partition."""
+
+    def drop_epoch(self, epoch: str) -> None:
+        """Delete the open records of a job that was replaced, its counts, its offsets and the record of the job.
+
+        Raises
+        ------
+        StoreError
+            If reads see it.
+        """
+
     def entities(self, view: str) -> Iterator[bytes]:
         """Yield the entities of which a view has records, of any generation or epoch, each once."""
 
@@ -274,6 +292,11 @@ def backwards(source: str, end: int, current: int) -> StoreError:
     return StoreError(
         f"batch_end `{end}` of source `{source}` is before the store's `{current}`; upload a newer archive"
     )
+
+
+def epoch_read(epoch: str) -> StoreError:
+    """Return the error of an epoch that cannot be dropped."""
+    return StoreError(f"epoch `{epoch}` is being read; let reads see another job first")
 
 
 def still_read(generation: int) -> StoreError:

@@ -19,7 +19,7 @@ from typing import Any, Self, cast
 
 from unskew.online.redis_client import RedisClient, Word
 from unskew.online.redis_files import rewrite_files
-from unskew.online.redis_scripts import DROP, FLIP, FORMAT, PREFIX, READ, SWAP, VERSION
+from unskew.online.redis_scripts import DROP, DROP_EPOCH, FLIP, FORMAT, PREFIX, READ, SWAP, VERSION
 from unskew.online.store import (
     CHECKSUM,
     Change,
@@ -31,6 +31,7 @@ from unskew.online.store import (
     Written,
     backwards,
     damaged,
+    epoch_read,
     never_filled,
     sealed,
     still_read,
@@ -327,6 +328,24 @@ class RedisStore:
         with self.client.errors():
             found = cast("dict[bytes, bytes]", self.client.reads.hgetall(key("jobs")))
         return {epoch.decode(): json.loads(job) for epoch, job in sorted(found.items())}
+
+    def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Record by partition the next offset of a job's topic to read."""
+        with self.client.errors():
+            self.client.writes.hset(key("offsets", topic), mapping=cast("Any", dict(offsets)))
+
+    def offsets(self, topic: str) -> dict[int, int]:
+        """Return the recorded offsets of a topic by partition."""
+        with self.client.errors():
+            found = cast("dict[bytes, bytes]", self.client.writes.hgetall(key("offsets", topic)))
+        return {int(partition): int(offset) for partition, offset in found.items()}
+
+    def drop_epoch(self, epoch: str) -> None:
+        """Delete the open records of a job that was replaced, its counts, its offsets and the record of the job."""
+        topics = self.jobs().get(epoch, {}).get("topics", {}).values()
+        keys = [key("rejected", epoch), key("applied", epoch), *(key("offsets", each) for each in topics)]
+        if not self.client.run_write(DROP_EPOCH, [PREFIX, epoch, *keys]):
+            raise epoch_read(epoch)
 
     # Erasure
 

@@ -19,6 +19,7 @@ from unskew.online.store import (
     Written,
     backwards,
     damaged,
+    epoch_read,
     never_filled,
     sealed,
     still_read,
@@ -49,6 +50,9 @@ CREATE TABLE IF NOT EXISTS written (
   epoch TEXT NOT NULL, view TEXT NOT NULL, rejected INTEGER NOT NULL, applied INTEGER NOT NULL, PRIMARY KEY (epoch, view)
 );
 CREATE TABLE IF NOT EXISTS job (epoch TEXT PRIMARY KEY, content TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS consumed (
+  topic TEXT NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, partition)
+);
 CREATE TABLE IF NOT EXISTS generation (newest INTEGER NOT NULL);
 INSERT INTO generation VALUES (0);
 PRAGMA user_version = 3;
@@ -322,6 +326,28 @@ class SqliteStore:
         with self.errors():
             rows = self.connection.execute("SELECT epoch, content FROM job ORDER BY epoch").fetchall()
         return {epoch: json.loads(content) for epoch, content in rows}
+
+    def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Record by partition the next offset of a job's topic to read."""
+        rows = [(topic, partition, offset) for partition, offset in offsets.items()]
+        with self.errors():
+            self.connection.executemany("INSERT OR REPLACE INTO consumed VALUES (?, ?, ?)", rows)
+
+    def offsets(self, topic: str) -> dict[int, int]:
+        """Return the recorded offsets of a topic by partition."""
+        with self.errors():
+            return dict(self.connection.execute("SELECT partition, next FROM consumed WHERE topic = ?", (topic,)))
+
+    def drop_epoch(self, epoch: str) -> None:
+        """Delete the open records of a job that was replaced, its counts, its offsets and the record of the job."""
+        with self.transaction():
+            if self.connection.execute("SELECT 1 FROM pointer WHERE epoch = ?", (epoch,)).fetchone():
+                raise epoch_read(epoch)
+            topics = self.jobs().get(epoch, {}).get("topics", {}).values()
+            self.connection.executemany("DELETE FROM consumed WHERE topic = ?", [(each,) for each in topics])
+            for table in ("open", "written", "job"):
+                self.connection.execute(f"DELETE FROM {table} WHERE epoch = ?", (epoch,))
+            self.connection.execute("DELETE FROM content WHERE side = 'open' AND owner = ?", (epoch,))
 
     # Erasure
 

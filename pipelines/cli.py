@@ -11,6 +11,7 @@ from unskew.pipelines.commands import (
     batch,
     definitions,
     demo,
+    dev,
     erasure,
     explanation,
     model,
@@ -18,6 +19,7 @@ from unskew.pipelines.commands import (
     parity,
     serving,
     simulation,
+    stream,
 )
 from unskew.pipelines.commands.options import STATE, WRONG_USE
 from unskew.pipelines.errors import UnskewError
@@ -36,7 +38,7 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, serving, erasure, explanation, parity, model, demo):
+for each in (definitions, simulation, batch, online, stream, serving, erasure, explanation, parity, model, demo, dev):
     each.register(app)
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.servers import Server, redis_server
+from tests.redis_process import Server, redis_server
 from unskew.online.store import Store
 from unskew.online.store_redis import RedisStore
 from unskew.online.store_sqlite import SqliteStore
 
+pytest_plugins = ["tests.servers"]
 # a loaded machine is slow, which is no failure
 settings.register_profile("unskew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":

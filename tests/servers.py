@@ -1,92 +1,83 @@
-"""A real Redis for tests: on a free port of this machine, in a folder of its own; it ends with the process that began it."""
+"""Real servers that tests share: each is started when a test first asks for it, and ended with the session."""
 
-import ctypes
+import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
-from redis import Redis
-from redis.exceptions import RedisError
 
-PATIENCE = 20.0  # seconds until it answers
-DATABASES = 64
+from unskew.online.live.broker import Broker
+from unskew.online.live.cluster import FlinkCluster
+from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
+from unskew.online.live.redis_server import PROGRAM, RedisServer
 
 
-@dataclass
-class Server:
-    """A redis-server; `kill` and `start` it again over the same files."""
+def missing(reason: str) -> None:
+    """Skip on a laptop, fail in CI: there every part has to be there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
-    folder: Path
-    port: int
-    options: Sequence[str] = ()
-    process: "subprocess.Popen[bytes] | None" = None
 
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def client(self) -> "Redis":
-        return Redis(port=self.port)
-
-    def start(self) -> None:
-        command = [
-            "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-            "--databases", str(DATABASES), "--logfile", str(self.folder / "log"), *self.options,
-        ]  # fmt: skip
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=end_with_parent)  # noqa: PLW1509
-        until = time.monotonic() + PATIENCE
-        while not self.answers():
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            assert time.monotonic() < until, "redis-server does not answer"
-            time.sleep(0.02)
-
-    def answers(self) -> bool:
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Return what runs in a folder or below it."""
+    found = []
+    for each in psutil.process_iter():
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1), self.client() as client:
-                return "requirepass" in str(self.options) or bool(client.ping())
-        except (OSError, RedisError):
-            return False
-
-    def send(self, which: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(which)
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+            if each.status() != psutil.STATUS_ZOMBIE and Path(each.cwd()).is_relative_to(folder):
+                found.append(each)
+        except psutil.Error:
+            continue
+    return found
 
 
-def end_with_parent() -> None:
-    """Let the kernel end this process when its parent ends, however that ends (Linux alone knows how)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+def wait_for_none_in(folder: Path, patience: float = 10.0) -> None:
+    """Wait until nothing runs in a folder; fail with what does."""
+    last = time.monotonic() + patience
+    while left := processes_in(folder):
+        assert time.monotonic() < last, f"left behind: {left}"
+        time.sleep(0.1)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+@pytest.fixture(scope="session")
+def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder of all servers; nothing may run in it at the end."""
+    folder = tmp_path_factory.mktemp("servers")
+    yield folder
+    wait_for_none_in(folder)
 
 
-@contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[Server]:
-    """Run a redis-server over the files of a folder; skip the test where there is none to run."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    server = Server(folder, free_port(), options)
-    try:
-        server.start()
+@pytest.fixture(scope="session")
+def jars() -> Path:
+    """Return the folder with the connector and the broker."""
+    if not os.environ.get(VARIABLE) and not cache_folder(os.environ).is_dir() and shutil.which("mvn") is None:
+        missing(f"there is no Maven to fetch the jars, and no {VARIABLE}")
+    return jars_folder()
+
+
+@pytest.fixture(scope="session")
+def broker(servers_folder: Path, jars: Path) -> Iterator[Broker]:
+    """Run one Kafka broker; tests use topics of their own."""
+    assert jars.is_dir()
+    with Broker(servers_folder / "kafka") as server:
         yield server
-    finally:
-        server.end()
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(servers_folder: Path, jars: Path) -> Iterator[FlinkCluster]:
+    """Run one JobManager and two TaskManagers of two slots; a test that kills one starts one again."""
+    assert jars.is_dir()
+    with FlinkCluster(servers_folder / "flink") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers_folder: Path) -> Iterator[RedisServer]:
+    """Run one Redis server; tests use databases or prefixes of their own."""
+    if shutil.which(PROGRAM) is None:
+        missing(f"there is no {PROGRAM}")
+    with RedisServer(servers_folder / "redis") as server:
+        yield server

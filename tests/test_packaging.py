@@ -63,6 +63,7 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(target)], check=True)
     modules = {str(each.relative_to(ROOT)) for folder in FOLDERS for each in (ROOT / folder).rglob("*.py")}
     assert modules == {str(each.relative_to(target / "unskew")) for each in (target / "unskew").rglob("*.py")}
+    assert (target / "unskew" / "online" / "live" / "pom.xml").is_file()
     code = "import unskew.feature_defs.fraud as f, unskew.pipelines as p; print(p.plan(f.fraud).name, f.__file__)"
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"]
     out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout

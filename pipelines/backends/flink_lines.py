@@ -23,6 +23,8 @@ a number of more than 1,000 digits or with an exponent past int32, nesting deepe
 plain (see `PLAIN_LINE`) a name of more than 50,000 or a string of more than 20,000,000 UTF-16 units. A decimal of more than 6 digits
 after the point is refused: Flink prints 0.0000001 with an exponent.
 
+Of a message of Kafka the arrival is the message's timestamp and no key of the JSON; one without a value is malformed.
+
 The reasons in their order: ``malformed``, ``null_event_time``, ``wrong_type``, ``out_of_range``,
 ``null_event_id``, ``future``.
 """
@@ -32,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from unskew.pipelines.backends.flink_identity import identity_sql
-from unskew.pipelines.backends.flink_pieces import barrier, listed, long, quoted, text, uri, with_options
+from unskew.pipelines.backends.flink_pieces import barrier, listed, long, quoted, text
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.plan import ColumnPlan, SourcePlan
 
@@ -53,46 +55,53 @@ PLAIN_VALUE = rf"(?:{PLAIN_STRING}|(?!-0[,}}])-?(?:0|[1-9][0-9]{{0,17}}+)(?:\.[0
 PLAIN_LINE = rf"^\{{{PLAIN_STRING}:{PLAIN_VALUE}(?:,{PLAIN_STRING}:{PLAIN_VALUE})*+\}}\z"
 
 
-def layers(source: SourcePlan, since: int | None) -> tuple[tuple[str, str], ...]:
-    """Return the name and query of each view, from the lines to the accepted events."""
+LINE = "_raw"
+MESSAGE = "_raw, _arrived, `_seq`"  # what of a message goes along with its line
+
+
+def layers(source: SourcePlan, since: int | None, carried: str = LINE) -> tuple[tuple[str, str], ...]:
+    """Return the name and query of each view, from the lines to the accepted events.
+
+    Parameters
+    ----------
+    carried
+        `LINE`, or `MESSAGE`: whether sequence and arrival stand in the JSON or beside it.
+    """
     return (
-        ("texts", texts()),
-        ("split", split()),
-        ("wrapped", wrapped()),
-        ("parsed", parsed(source)),
-        ("typed", typed(source)),
-        ("judged", judged(source)),
+        ("texts", texts(carried)),
+        ("split", split(carried)),
+        ("wrapped", wrapped(carried)),
+        ("parsed", parsed(source, carried)),
+        ("typed", typed(source, carried)),
+        ("judged", judged(source, carried)),
         ("fated", fated(source, since)),
         ("accepted", accepted(source)),
     )
 
 
-def source_table(folder: str, *, watch: bool) -> str:
-    """Declare the input: one row of bytes for each line."""
-    options = {"connector": "filesystem", "path": uri(folder), "format": "raw"}
-    if watch:
-        options["source.monitor-interval"] = "1 s"
-    return f"CREATE TEMPORARY TABLE lines (\n  _raw BYTES\n) WITH (\n  {with_options(options)}\n)"
+def in_the_line(source: SourcePlan, carried: str) -> list[ColumnPlan]:
+    """Return the columns that are keys of the JSON."""
+    return [each for each in source.columns if carried == LINE or each.name != source.arrival]
 
 
-def texts() -> str:
+def texts(carried: str) -> str:
     """Decode the bytes; a byte that is no UTF-8 becomes U+FFFD."""
     decoded = barrier("DECODE(_raw, 'UTF-8')")
-    return f"SELECT _raw, {decoded} AS line\nFROM lines"
+    return f"SELECT {carried}, {decoded} AS line\nFROM lines"
 
 
-def split() -> str:
+def split(carried: str) -> str:
     """Split a plain line into key -> value, of a repeated key the last; null where JSON must be parsed."""
     pairs = f"STR_TO_MAP({inside('line')}, ',', ':')"
     plain = barrier(pairs, f"line NOT LIKE {REPLACED} AND REGEXP(line, {text(PLAIN_LINE)})")
-    return f"SELECT\n  _raw, line,\n  {plain} AS _plain\nFROM texts"
+    return f"SELECT\n  {carried}, line,\n  {plain} AS _plain\nFROM texts"
 
 
-def wrapped() -> str:
+def wrapped(carried: str) -> str:
     """Put a line that is not plain into an array that ends with its own MD5: what is not one value loses that mark."""
     marked = barrier("""'[' || line || ',"' || MD5(line) || '"]'""", "_plain IS NULL")
     return (
-        f"SELECT\n  _raw, _plain,\n  {marked} AS w,\n"
+        f"SELECT\n  {carried}, _plain,\n  {marked} AS w,\n"
         "  CASE WHEN _plain IS NULL THEN REGEXP(line, '^[ \\t\\r]*\\{') END AS _brace,\n"
         f"  CASE WHEN _plain IS NULL AND line LIKE {REPLACED}\n"
         "    THEN DECODE(ENCODE(line, 'UTF-8'), 'ISO-8859-1') = DECODE(_raw, 'ISO-8859-1')\n"
@@ -101,16 +110,18 @@ def wrapped() -> str:
     )
 
 
-def parsed(source: SourcePlan) -> str:
+def parsed(source: SourcePlan, carried: str) -> str:
     """Take each column out as JSON text with its type and every digit; strings unescaped as well."""
     one = "COALESCE(JSON_VALUE(w, 'lax $[1]') || '\"]' = RIGHT(w, 34), FALSE)"
-    items = ["_raw", f"CASE WHEN _plain IS NULL THEN _brace AND _utf8 AND {one} ELSE TRUE END AS _object"]
-    keys = {each.name: [each.name] for each in source.columns} | {"_seq": ["_seq"]}
-    for name, others in source.aliases:
-        keys[name] += others
+    items = [carried, f"CASE WHEN _plain IS NULL THEN _brace AND _utf8 AND {one} ELSE TRUE END AS _object"]
+    columns = in_the_line(source, carried)
+    aliases = dict(source.aliases)
+    keys = {each.name: [each.name, *aliases.get(each.name, ())] for each in columns}
+    if carried == LINE:
+        keys["_seq"] = ["_seq"]
     for name, paths in keys.items():
         items.append(f"{kept_apart(source, name, first_given(paths, token))} AS {quoted('_t_' + name)}")
-    for each in source.columns:
+    for each in columns:
         if each.type.kind == "string":
             items.append(f"{first_given(keys[each.name], unescaped)} AS {quoted('_s_' + each.name)}")
     return f"SELECT\n  {listed(items)}\nFROM wrapped"
@@ -149,10 +160,14 @@ def kept_apart(source: SourcePlan, name: str, expression: str) -> str:
     return barrier(expression) if name == source.event_time else expression
 
 
-def typed(source: SourcePlan) -> str:
+def typed(source: SourcePlan, carried: str) -> str:
     """Encode: BIGINT, STRING or BOOLEAN, null for a wrong form and past int64; the texts go along."""
-    items = ["_raw", "_object", f"TRY_CAST({quoted('_t__seq')} AS BIGINT) AS `_seq`"]
-    for each in source.columns:
+    items = ["_raw", "_object"]
+    if carried == LINE:
+        items.append(f"TRY_CAST({quoted('_t__seq')} AS BIGINT) AS `_seq`")
+    else:
+        items += ["`_seq`", *([f"_arrived AS {quoted(source.arrival)}"] if source.arrival else [])]
+    for each in in_the_line(source, carried):
         items += [
             quoted("_t_" + each.name),
             f"{kept_apart(source, each.name, encoded(each))} AS {quoted(each.name)}",
@@ -205,18 +220,19 @@ def integer(column: ColumnPlan, number: str) -> str:
     return f"TRY_CAST({number} AS BIGINT)"
 
 
-def judged(source: SourcePlan) -> str:
+def judged(source: SourcePlan, carried: str) -> str:
     """Give each line its reason of quarantine, or null, and whether it is late."""
     ts = quoted(source.event_time)
     arrival = f"COALESCE({quoted(source.arrival)}, {ts})" if source.arrival else ts
     ids = " OR ".join(f"{quoted(each)} IS NULL" for each in source.event_id) or "FALSE"
-    ranges = " OR ".join(outside(each) for each in source.columns)
+    read = in_the_line(source, carried)
+    ranges = " OR ".join(outside(each) for each in read)
     columns = [quoted(each.name) for each in source.columns]
     reason = (
         "CASE\n"
         "    WHEN NOT _object THEN 'malformed'\n"
         f"    WHEN {ts} IS NULL AND NOT {given(source.event_time)} THEN 'null_event_time'\n"
-        f"    WHEN {' OR '.join(wrong_form(each) for each in source.columns)} THEN 'wrong_type'\n"
+        f"    WHEN {' OR '.join(wrong_form(each) for each in read)} THEN 'wrong_type'\n"
         f"    WHEN {ranges} THEN 'out_of_range'\n"
         f"    WHEN {ids} THEN 'null_event_id'\n"
         f"    WHEN {ts} - {arrival} > {long(source.max_future_skew)} THEN 'future'\n"

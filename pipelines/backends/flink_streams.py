@@ -12,12 +12,12 @@ from typing import Literal
 
 from unskew.pipelines.backends.flink_identity import MIX_3, mixed_sql
 from unskew.pipelines.backends.flink_ordered import ordered_sql
-from unskew.pipelines.backends.flink_pieces import listed, long, quoted, sql_type, uri, with_options
+from unskew.pipelines.backends.flink_pieces import listed, long, quoted, sql_type
 from unskew.pipelines.backends.sql import FLINK, render
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 from unskew.pipelines.states import COUNT_ROWS, LISTS, SCALARS, StateField
 
-StreamKind = Literal["tiles", "values", "entries", "quarantine", "late", "skipped", "fates"]
+StreamKind = Literal["tiles", "values", "entries", "quarantine", "late", "skipped", "fates", "apart"]
 NULL = "*"  # bare; Flink quotes a string that holds a character up to the comma, so the string `*` stands in quotes
 VERSION = ("ts", "max_ts", "arrival", "min_arrival")  # of the event that made the row, and of the state
 
@@ -49,6 +49,12 @@ class Stream:
     query: str
     view: str = ""
     field: int = -1
+
+    @property
+    def entity(self) -> tuple[str, ...]:
+        """Names of the columns that hold the entity's keys; none where a row is of no view."""
+        names = [name for name, _ in self.columns]
+        return tuple(names[: names.index("tile_start")]) if self.view else ()
 
 
 def view_streams(view: ViewPlan, source: SourcePlan) -> list[Stream]:
@@ -172,31 +178,34 @@ def entries(view: ViewPlan, source: SourcePlan, position: int, field: StateField
     return Stream(f"{view.name}__f{position}__entries", "entries", columns, (), query, view.name, position)
 
 
+def skipped(views: Sequence[ViewPlan], source: SourcePlan) -> str:
+    """Return view and sequence of the events that a view does not take, and a null view for those that none does."""
+    without = [f"SELECT '{each.name}', `_seq` FROM accepted WHERE NOT ({present_keys(each, source)})" for each in views]
+    nowhere = " OR ".join(f"({present_keys(each, source)})" for each in views)
+    return "\nUNION ALL\n".join([*without, f"SELECT CAST(NULL AS STRING), `_seq` FROM accepted WHERE NOT ({nowhere})"])
+
+
 def account_streams(views: Sequence[ViewPlan], source: SourcePlan) -> tuple[Stream, ...]:
     """Return the fate of each line before deduplication, and the lines that are in no tile."""
     line = (("raw", "BYTES"), ("seq", "BIGINT"))
-    without = [f"SELECT '{each.name}', `_seq` FROM accepted WHERE NOT ({present_keys(each, source)})" for each in views]
-    nowhere = " OR ".join(f"({present_keys(each, source)})" for each in views)
-    without.append(f"SELECT CAST(NULL AS STRING), `_seq` FROM accepted WHERE NOT ({nowhere})")
     return (
         Stream(
             "quarantine", "quarantine", (("reason", "STRING"), *line), (),
             "SELECT _reason, _raw, `_seq`\nFROM fated\nWHERE _fate = 'quarantined'",
         ),
         Stream("late", "late", line, (), "SELECT _raw, `_seq`\nFROM fated\nWHERE _fate = 'late'"),
-        Stream("skipped", "skipped", (("view", "STRING"), ("seq", "BIGINT")), (), "\nUNION ALL\n".join(without)),
+        Stream("skipped", "skipped", (("view", "STRING"), ("seq", "BIGINT")), (), skipped(views, source)),
         Stream("fates", "fates", (("fate", "STRING"), ("seq", "BIGINT")), (), "SELECT _fate, `_seq`\nFROM fated"),
     )  # fmt: skip
 
 
-def sink_table(stream: Stream, folder: str) -> str:
-    """Declare a stream's folder."""
-    columns = listed([f"{quoted(name)} {kind}" for name, kind in stream.columns])
-    # Flink buffers CSV, but hands JSON to the file row by row.
-    options = {
-        "connector": "filesystem",
-        "path": f"{uri(folder)}/{stream.name}",
-        "format": "csv",
-        "csv.null-literal": NULL,
-    }
-    return f"CREATE TEMPORARY TABLE {quoted(stream.name)} (\n  {columns}\n) WITH (\n  {with_options(options)}\n)"
+def apart(views: Sequence[ViewPlan], source: SourcePlan) -> Stream:
+    """Return the messages that are not in the tiles of every view, with the reason or the view; what is left is no row."""
+    none = "CAST(NULL AS STRING)"
+    query = (
+        f"SELECT _fate AS fate, _reason AS reason, {none} AS `view`, `_seq` AS seq FROM fated WHERE _fate <> 'accepted'\nUNION ALL\n"
+        f"SELECT CASE WHEN _view IS NULL THEN 'filtered' ELSE 'skipped' END, {none}, _view, `_seq`\n"
+        f"FROM (\n{skipped(views, source)}\n) AS s (_view, `_seq`)"
+    )
+    columns = (("fate", "STRING"), ("reason", "STRING"), ("view", "STRING"), ("seq", "BIGINT"))
+    return Stream("fates", "apart", columns, (), query)

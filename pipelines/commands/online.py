@@ -1,13 +1,12 @@
-"""`stream` and `get`: what Flink computes, and what the store answers."""
+"""`get`: what the store answers."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -35,74 +34,8 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
-        epilog="Example: unskew stream --defs feature_defs/fraud.py --set fraud --source transactions "
-        "--input build/log/transactions --output build/stream --store build/store.sqlite"
-    )(stream)
-    app.command(
         epilog="Example: unskew get --defs feature_defs/retail.py --store build/store.sqlite --at 2011-12-01 CustomerID=17850"
     )(get)
-
-
-def stream(
-    defs: Defs,
-    input_folder: Annotated[Path, typer.Option("--input", help="Folder of JSON lines.")],
-    output_folder: Annotated[Path, typer.Option("--output", help="New folder for tiles, quarantine, late rows.")],
-    name: SetName = None,
-    source: Annotated[str | None, typer.Option(help="Source, where the set has several.")] = None,
-    since: Annotated[str | None, typer.Option(help="Keep only events from this instant on.")] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Write the tiles into this store, and start from its batch_end.")
-    ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Wait for further files until interrupted.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was cut off.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Run a source's Flink job over a folder of JSON lines; every line is accounted for."""
-    plan = load_plan(defs, name)
-    chosen = choose_source(plan, source)
-    from unskew.online.stream import run_id, run_stream  # noqa: PLC0415 - starts Flink
-
-    if store is not None:
-        check_store(store)
-    start = batch_end(store, chosen) if since is None else instant(since)
-    account = run_stream(plan, chosen, input_folder, output_folder, since=start, watch=watch, resume=resume)
-    found: dict[str, Any] = asdict(account)
-    if store is not None:
-        from unskew.online.materialise import materialise  # noqa: PLC0415
-        from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
-
-        with SqliteStore(store) as opened:
-            applied = materialise(opened, plan, chosen, output_folder, epoch=run_id(output_folder))
-        found |= {"rows_written": applied.rows, "writes_rejected": applied.rejected}
-    if as_json:
-        print_json(found)
-        return
-    typer.echo(", ".join(f"{key} {value}" for key, value in found.items() if value not in ({}, None)))
-
-
-def choose_source(plan: SetPlan, name: str | None) -> str:
-    """Return the source that a command means."""
-    names = [each.name for each in plan.sources]
-    if name is None and len(names) > 1:
-        message = f"set `{plan.name}` has several sources; choose one with --source: {', '.join(f'`{each}`' for each in names)}"
-        raise InputError(message)
-    chosen = names[0] if name is None else name
-    if chosen not in names:
-        message = f"source `{chosen}` is unknown; {nearest(chosen, names)}"
-        raise InputError(message)
-    return chosen
-
-
-def batch_end(store: Path | None, source: str) -> int | None:
-    """Return where the store's closed tiles end; None where it has none."""
-    if store is None or not store.exists():
-        return None
-    from unskew.online.store import BEGINNING  # noqa: PLC0415
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
-
-    with SqliteStore(store) as opened:
-        pointer = opened.pointer(source)
-    return None if pointer is None or pointer.batch_end == BEGINNING else pointer.batch_end
 
 
 def get(

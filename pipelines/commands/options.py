@@ -33,6 +33,9 @@ Rows = Annotated[
     Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line, instead of COLUMN=VALUE.")
 ]
 Store = Annotated[Path, typer.Option(help="SQLite file of the online store.")]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="TOML file with the addresses of the parts; default: unskew.toml.")
+]
 BeamOptions = Annotated[
     list[str] | None, typer.Option("--beam", help="A flag of Beam, e.g. --beam=--runner=DirectRunner; repeatable.")
 ]

@@ -1,0 +1,218 @@
+"""The materialiser's consumer: topics of the running jobs into the store. Any number of processes share the partitions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import Event
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import OffsetOutOfRangeError
+
+from unskew.online.changelog import read_messages
+from unskew.online.live.jobs import FATES, Job
+from unskew.online.live.metrics import Metrics
+from unskew.online.live.settings import KafkaSettings
+from unskew.online.live.topics import broker_errors
+from unskew.online.materialise import Batch, Materialiser
+from unskew.online.store import Store
+from unskew.pipelines.backends.flink import Stream, job_streams
+from unskew.pipelines.errors import EngineError, StoreDown
+from unskew.pipelines.plan import SetPlan
+
+LIVING = ("starting", "running", "stopped")  # jobs whose rows are still taken
+POLL, RECORDS = 50, 20_000  # ms that one poll waits, messages that it returns at most
+REFRESH, BACKOFF = 1.0, 0.5  # s between two looks at the jobs, s until a store that is down is tried again
+FETCH = {"fetch_max_bytes": 32 << 20, "max_partition_fetch_bytes": 8 << 20, "max_poll_records": RECORDS}
+LIFE = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}  # until the others take over from one that died
+LOG = logging.getLogger("unskew.materialize")
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a topic of a job holds: the streams by number, of one view."""
+
+    job: Job
+    view: str
+    streams: Mapping[bytes, Stream]
+
+
+def routes(plan: SetPlan, job: Job) -> dict[str, Route]:
+    """Return a route for each view's topic of a job; none where the job is of other definitions."""
+    views = {each.name: each.fingerprint for each in plan.views if each.source == job.source}
+    if job.state not in LIVING or dict(job.views) != views:
+        return {}
+    found: dict[str, dict[bytes, Stream]] = defaultdict(dict)
+    for number, each in enumerate(job_streams(plan, job.source, topics=True)):
+        found[each.view][str(number).encode()] = each
+    return {topic: Route(job, view, found[view]) for view, topic in job.topics.items() if view != FATES}
+
+
+def batch_of(route: Route, values: Sequence[bytes]) -> Batch:
+    """Return messages of a topic as the rows of the view's streams."""
+    apart: dict[bytes, list[bytes]] = defaultdict(list)
+    for each in values:
+        apart[each[: each.index(b",")]].append(each)
+    return [(stream, read_messages(apart[number], stream)) for number, stream in route.streams.items()]
+
+
+class Seeking(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python has no types
+    """Goes on where the store says, whenever partitions are assigned."""
+
+    def __init__(self, consumer: TileConsumer) -> None:
+        self.consumer = consumer
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Do nothing: what was read is written, and may be written again."""
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Seek; nothing may be asked of the broker here."""
+        try:
+            self.consumer.seek(assigned)
+        except StoreDown:  # rows from the begin on do no harm, and the first write finds it down again
+            for each in assigned:
+                self.consumer.client.seek(each, 0)
+
+
+class TileConsumer:
+    """Writes what the jobs of a set's sources compute into the store.
+
+    Parameters
+    ----------
+    plan
+        The set.
+    store
+        Where to; it also has the jobs, and the offsets up to which their rows are in it.
+    settings
+        The broker.
+    metrics
+        What is counted.
+    """
+
+    def __init__(self, plan: SetPlan, store: Store, settings: KafkaSettings, metrics: Metrics) -> None:
+        self.plan, self.store, self.settings, self.metrics = plan, store, settings, metrics
+        self.routes: dict[str, Route] = {}
+        self.materialisers: dict[str, Materialiser] = {}
+        with broker_errors(settings):
+            self.client = KafkaConsumer(
+                **settings.client(),
+                group_id=f"unskew.materialize.{plan.name}",
+                enable_auto_commit=False,
+                auto_offset_reset="none",  # rows that the broker no longer has are an error, no gap
+                **FETCH,
+                **LIFE,
+            )
+
+    def run(self, stop: Event) -> None:
+        """Take rows until told to stop; wait for a store that is down.
+
+        Raises
+        ------
+        EngineError
+            If the broker no longer has rows that were not taken.
+        """
+        looked = -REFRESH
+        try:
+            while not stop.is_set():
+                try:
+                    if time.monotonic() - looked >= REFRESH:
+                        self.refresh()
+                        looked = time.monotonic()
+                    self.step()
+                except StoreDown as error:
+                    LOG.warning("%s; trying again", error)
+                    stop.wait(BACKOFF)
+                    self.again()
+        finally:
+            self.client.close()
+
+    def refresh(self) -> None:
+        """Look for jobs that were submitted or replaced, and subscribe to their topics."""
+        jobs = [Job.from_json(each) for each in self.store.jobs().values()]
+        found = {
+            topic: route for job in jobs if job.set == self.plan.name for topic, route in routes(self.plan, job).items()
+        }
+        if found.keys() == self.routes.keys():
+            return
+        self.routes = found
+        living = {each.job.epoch: each.job for each in found.values()}
+        self.materialisers = {
+            epoch: self.materialisers.get(epoch) or Materialiser(self.store, self.plan, job.source, epoch, flip=False)
+            for epoch, job in living.items()
+        }
+        if found:
+            self.client.subscribe(sorted(found), listener=Seeking(self))
+        else:
+            self.client.unsubscribe()
+
+    def step(self) -> None:
+        """Take what is there, write it, and record how far the store is."""
+        if not self.routes:
+            time.sleep(POLL / 1_000)
+            return
+        try:
+            with broker_errors(self.settings):
+                found = self.client.poll(timeout_ms=POLL)
+        except OffsetOutOfRangeError:
+            self.require_all()
+            found = {}
+        taken: dict[str, list[ConsumerRecord]] = defaultdict(list)
+        offsets: dict[str, dict[int, int]] = defaultdict(dict)
+        for place, records in found.items():
+            taken[place.topic] += records
+            offsets[place.topic][place.partition] = records[-1].offset + 1
+        for topic, records in taken.items():
+            if topic in self.routes:  # else the job was replaced since
+                self.write(self.routes[topic], records)
+                self.store.put_offsets(topic, offsets[topic])
+        self.lag(found)
+
+    def write(self, route: Route, records: Sequence[ConsumerRecord]) -> None:
+        """Merge messages of one view into the store."""
+        batch = batch_of(route, [each.value for each in records])
+        materialiser = self.materialisers[route.job.epoch]
+        before = materialiser.applied.rejected
+        with self.metrics.store_time("write").time():
+            materialiser.apply({route.view: batch})
+        self.metrics.wrote(route.job.source, batch, materialiser.applied.rejected - before)
+
+    def lag(self, found: Mapping[TopicPartition, object]) -> None:
+        """Report how many messages wait."""
+        for each in found:
+            end = self.client.highwater(each)
+            if end is not None:
+                self.metrics.lag.labels(each.topic, each.partition).set(end - self.client.position(each))
+
+    def again(self) -> None:
+        """Go on from where the store is: rows that were read and not written come again."""
+        try:
+            self.seek(self.client.assignment())
+        except StoreDown:
+            pass  # the next step finds it down again
+
+    def seek(self, assigned: Sequence[TopicPartition]) -> None:
+        """Set the position of partitions to what the store has taken of them."""
+        for each in assigned:
+            self.client.seek(each, self.store.offsets(each.topic).get(each.partition, 0))
+
+    def require_all(self) -> None:
+        """Go on where the store is, if the broker still has that.
+
+        Raises
+        ------
+        EngineError
+            If its rows begin later.
+        """
+        own = list(self.client.assignment())
+        with broker_errors(self.settings):
+            first = self.client.beginning_offsets(own)
+        for each in own:
+            wanted = self.store.offsets(each.topic).get(each.partition, 0)
+            if first[each] > wanted:
+                message = f"topic `{each.topic}` begins at offset `{first[each]}`, but the store has it up to `{wanted}`: rows are lost; run `unskew stream rebuild`"
+                raise EngineError(message)
+        self.seek(own)

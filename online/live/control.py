@@ -1,0 +1,371 @@
+"""Submits, stops, resumes and replaces the job of a source; its record is in the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from urllib.parse import urlparse
+
+from unskew.online.checkpoints import newest_checkpoint, require_living
+from unskew.online.flink_process import execute
+from unskew.online.live.flink_rest import ENDED, RUNNING, ClusterDown, FlinkRest, JobStatus
+from unskew.online.live.jars import connector_jar
+from unskew.online.live.jobs import FATES, Job, cluster_settings, compiled, new_job
+from unskew.online.live.settings import Settings
+from unskew.online.live.topics import (
+    TILES,
+    committed,
+    delete_topics,
+    end_offsets,
+    make_topics,
+    offsets_since,
+    partition_count,
+    topic_of,
+)
+from unskew.online.store import BEGINNING, Store
+from unskew.pipelines.errors import EngineError, InputError, StoreError
+from unskew.pipelines.plan import SetPlan, SourcePlan
+from unskew.pipelines.timegrid import DAY
+
+ACTIVE = ("starting", "running")
+FATES_KEPT = 30 * DAY  # ms
+TICK = 1.0  # s between two looks
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Control:
+    """The jobs of one set.
+
+    Parameters
+    ----------
+    plan, settings, store
+        The set, where the parts are, the open store.
+    logs
+        Folder of the submitting process's log.
+    """
+
+    plan: SetPlan
+    settings: Settings
+    store: Store
+    logs: Path
+
+    @property
+    def cluster(self) -> FlinkRest:
+        """The cluster."""
+        return FlinkRest(self.settings.flink.target)
+
+    def jobs(self, source: str) -> list[Job]:
+        """Return the recorded jobs of a source, oldest first."""
+        found = [Job.from_json(each) for each in self.store.jobs().values()]
+        own = [each for each in found if each.source == source and each.set == self.plan.name]
+        return sorted(own, key=lambda each: each.created)
+
+    def job(self, source: str) -> Job:
+        """Return the job that reads see, else the newest.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        living = [each for each in self.jobs(source) if each.state != "replaced"]
+        if not living:
+            message = f"source `{source}` has no job; run `unskew stream submit`"
+            raise InputError(message)
+        pointer = self.store.pointer(source)
+        seen = [each for each in living if pointer is not None and each.epoch == pointer.epoch]
+        return (seen or living)[-1]
+
+    def submit(self, source: str) -> Job:
+        """Start the first job of a source, from the upload's batch_end on; reads see it once it has caught up.
+
+        Raises
+        ------
+        InputError
+            If there is one already, or the source has no topic.
+        EngineError
+            If the broker no longer has what the job must read, or the cluster refuses it.
+        """
+        active = [each for each in self.jobs(source) if each.state in (*ACTIVE, "stopped")]
+        if active:
+            message = f"source `{source}` has the job `{active[-1].epoch}` ({active[-1].state}); run `unskew stream resume`, upgrade or rebuild"
+            raise InputError(message)
+        return self.start(source)
+
+    def start(self, source: str) -> Job:
+        """Record and start a new job of a source."""
+        log = self.plan.source(source)
+        topic = topic_of(log)
+        since = self.since(source)
+        starts = starting_offsets(self.settings, log, since)
+        job = new_job(self.plan, source, self.settings, starts, since, now())
+        partitions = self.settings.kafka.partitions
+        rows = {name: partitions for view, name in job.topics.items() if view != FATES}
+        make_topics(self.settings.kafka, rows, TILES)
+        make_topics(
+            self.settings.kafka,
+            {job.topics[FATES]: partition_count(self.settings.kafka, topic)},
+            {"retention.ms": str(FATES_KEPT)},
+        )
+        self.record(job)
+        try:
+            return self.run(job, None)
+        except BaseException:
+            self.forget(job)
+            raise
+
+    def since(self, source: str) -> int | None:
+        """Return where the closed tiles end that reads see, ms; None where there are none."""
+        pointer = self.store.pointer(source)
+        return None if pointer is None or pointer.batch_end == BEGINNING else pointer.batch_end
+
+    def record(self, job: Job) -> Job:
+        """Write what has become of a job."""
+        self.store.put_job(job.epoch, job.to_json())
+        return job
+
+    def run(self, job: Job, start: str | None) -> Job:
+        """Hand a job to the cluster."""
+        self.cluster.jobs()  # a cluster that is away is told in one line, before a JVM starts
+        flink = compiled(self.plan, job, self.settings)
+        runtime = cluster_settings(job, self.settings, connector_jar(), start)
+        self.logs.mkdir(parents=True, exist_ok=True)
+        job_id = execute(flink, runtime, self.logs, self.logs, None, detached=True)
+        return self.record(job.submitted(job_id))
+
+    def status(self, job: Job) -> JobStatus | None:
+        """Return what the cluster says; None where it does not know the job."""
+        return self.cluster.status(job.job_id) if job.job_id else None
+
+    def stop(self, source: str) -> Job:
+        """End a job with a savepoint, from which `resume` goes on."""
+        job = self.job(source)
+        self.cluster.stop(job.job_id, job.checkpoints)
+        return self.record(job.as_("stopped"))
+
+    def resume(self, source: str) -> Job:
+        """Go on from the newest complete checkpoint or savepoint.
+
+        Raises
+        ------
+        InputError
+            If the job runs, is of other definitions, or its state has expired.
+        """
+        job = self.job(source)
+        self.require_same(job)
+        found = self.status(job)
+        if found is not None and found.state not in ENDED:
+            message = f"job `{job.epoch}` is `{found.state}` already; run `unskew stream status`"
+            raise InputError(message)
+        return self.run(job, resuming_point(job))
+
+    def require_same(self, job: Job) -> None:
+        """Refuse to go on from the state of other definitions."""
+        views = self.fingerprints(job.source)
+        changed = sorted(name for name in {*views, *job.views} if views.get(name) != job.views.get(name))
+        if changed:
+            message = f"job `{job.epoch}` computes other definitions of view `{changed[0]}`: its state does not fit; run `unskew stream upgrade`"
+            raise InputError(message)
+
+    def fingerprints(self, source: str) -> dict[str, str]:
+        """Return the fingerprints of the views over a source."""
+        return {each.name: each.fingerprint for each in self.plan.views if each.source == source}
+
+    def covered(self, job: Job, ends: Mapping[int, int]) -> bool:
+        """Return whether the store has the effect of all messages before the offsets `ends` of the source's topic."""
+        topic = topic_of(self.plan.source(job.source))
+        done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic)
+        if any(done.get(partition, 0) < end for partition, end in ends.items()):
+            return False
+        rows = [name for view, name in job.topics.items() if view != FATES]
+        written = {name: end_offsets(self.settings.kafka, name) for name in rows}
+        taken = {name: self.store.offsets(name) for name in rows}
+        return all(
+            taken[name].get(partition, 0) >= end for name, own in written.items() for partition, end in own.items()
+        )
+
+    def flip_when_covered(self, job: Job, stop: Event, say: Say) -> Job:
+        """Let reads see a job once it has caught up with what is on the topic now; then replace the ones before it."""
+        ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(job.source)))
+        say(f"{job.epoch}: catching up to {sum(ends.values()) - sum(job.starts.values())} messages")
+        while not self.covered(job, ends):
+            self.require_going(job)
+            if stop.wait(TICK):
+                message = (
+                    f"job `{job.epoch}` goes on, but reads do not see it yet; run `unskew stream upgrade` to wait again"
+                )
+                raise EngineError(message)
+        self.store.start_epoch(job.source, job.epoch)
+        say(f"{job.epoch}: reads see it")
+        for each in self.jobs(job.source):
+            if each.epoch != job.epoch and each.state != "replaced":
+                self.replace(each)
+        return job
+
+    def require_going(self, job: Job) -> None:
+        """Refuse to wait for a job that has ended."""
+        found = self.status(job)
+        if found is not None and found.state in ENDED:
+            message = (
+                f"job `{job.epoch}` is `{found.state}`: `{found.problem}`; correct that and run `unskew stream rebuild`"
+            )
+            raise EngineError(message)
+
+    def replace(self, job: Job) -> None:
+        """End a job that reads do not see any more, and delete what it left."""
+        found = self.status(job)
+        if found is not None and found.state not in ENDED:
+            self.cluster.cancel(job.job_id)
+        self.forget(job)
+
+    def forget(self, job: Job) -> None:
+        """Delete the record of a job that does not run, its rows in the store, and its topics."""
+        self.record(job.as_("replaced"))  # materialisers leave it alone
+        self.store.drop_epoch(job.epoch)
+        delete_topics(self.settings.kafka, list(job.topics.values()))
+
+    def changed_views(self, source: str) -> list[str]:
+        """Return the views that the job of a source computes otherwise, or not."""
+        job, views = self.job(source), self.fingerprints(source)
+        return sorted(name for name in {*views, *job.views} if views.get(name) != job.views.get(name))
+
+    def waiting(self, source: str) -> Job | None:
+        """Return a job of these definitions that has not caught up yet."""
+        pointer = self.store.pointer(source)
+        found = [
+            each for each in self.jobs(source)
+            if each.state in ACTIVE and dict(each.views) == self.fingerprints(source)
+            and (pointer is None or each.epoch != pointer.epoch)
+        ]  # fmt: skip
+        return found[-1] if found else None
+
+    def lag(self, job: Job) -> dict[int, int]:
+        """Return for each partition how many messages the job's checkpoints do not hold yet."""
+        topic = topic_of(self.plan.source(job.source))
+        done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic)
+        return {each: end - done.get(each, 0) for each, end in end_offsets(self.settings.kafka, topic).items()}
+
+    def described(self, job: Job) -> dict[str, object]:
+        """Return what is known of a job, for people and for scripts."""
+        pointer = self.store.pointer(job.source)
+        try:
+            found = self.status(job)
+        except ClusterDown:
+            found = None
+        return {
+            "job": job.epoch,
+            "recorded": job.state,
+            "cluster": "unknown" if found is None else found.state,
+            "read": pointer is not None and pointer.epoch == job.epoch,
+            "restarts": None if found is None else found.restarts,
+            "checkpoint_age_s": None
+            if found is None or found.checkpoint_age is None
+            else round(found.checkpoint_age, 1),
+            "messages_waiting": sum(self.lag(job).values()),
+            "events_applied": {each: self.store.applied(job.epoch, each) for each in job.views},
+            "writes_rejected": self.store.rejected(job.epoch),
+            "problem": "" if found is None else found.problem,
+        }
+
+    def replacement(self, source: str, *, forced: bool) -> Job | None:
+        """Return the job that takes the place of a source's: one that was started already, else a new one.
+
+        None where the job computes just these definitions, and it is not `forced`.
+        """
+        waiting = self.waiting(source)
+        if waiting is not None:
+            return waiting
+        return self.start(source) if forced or self.changed_views(source) else None
+
+    def cost(self, source: str) -> int:
+        """Return how many messages a new job of a source would read again."""
+        starts = starting_offsets(self.settings, self.plan.source(source), self.since(source))
+        ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(source)))
+        return sum(ends.values()) - sum(starts.values())
+
+    def supervise(self, source: str, stop: Event, say: Say) -> None:
+        """Keep a job of a source running: resume it from its newest checkpoint whenever the cluster has lost it."""
+        job = self.job(source) if self.jobs(source) else self.submit(source)
+        flipped = False
+        while not stop.is_set():
+            try:
+                found = self.status(job)
+                if found is None or found.state in ENDED:
+                    say(f"{job.epoch}: {'unknown to the cluster' if found is None else found.state}; resuming")
+                    job = self.run(job, resuming_point(job, fresh=True))
+                elif found.state == RUNNING and not flipped:
+                    flipped = self.flip_if_covered(job, say)
+            except ClusterDown as error:
+                say(f"{error}")
+            stop.wait(TICK)
+
+    def flip_if_covered(self, job: Job, say: Say) -> bool:
+        """Let reads see a job if it has caught up; return whether they do."""
+        pointer = self.store.pointer(job.source)
+        if pointer is not None and pointer.epoch == job.epoch:
+            return True
+        if not self.covered(job, end_offsets(self.settings.kafka, topic_of(self.plan.source(job.source)))):
+            return False
+        self.store.start_epoch(job.source, job.epoch)
+        say(f"{job.epoch}: reads see it")
+        return True
+
+
+def starting_offsets(settings: Settings, source: SourcePlan, since: int | None) -> dict[int, int]:
+    """Return for each partition the first offset whose events may be at or after `since`, ms.
+
+    Raises
+    ------
+    EngineError
+        If the broker may have deleted some of them.
+    """
+    topic = topic_of(source)
+    first = offsets_since(settings.kafka, topic, None)
+    if since is None:
+        return first
+    found = offsets_since(settings.kafka, topic, since - source.max_future_skew)
+    gone = [each for each, offset in found.items() if offset == first[each] > 0]
+    if gone:
+        message = f"topic `{topic}` no longer has partition `{gone[0]}` from batch_end on: it begins at offset `{first[gone[0]]}`; upload a newer archive, or keep messages longer"
+        raise EngineError(message)
+    return found
+
+
+def resuming_point(job: Job, *, fresh: bool = False) -> str | None:
+    """Return the newest complete checkpoint of a job; with `fresh` None where it has none yet.
+
+    Raises
+    ------
+    InputError
+        If there is none, or its state has expired.
+    """
+    folder = local_folder(job.checkpoints)
+    if fresh and not any(folder.rglob("_metadata")):
+        return None
+    found = newest_checkpoint(folder)
+    require_living(found, now())
+    return found.as_uri()
+
+
+def local_folder(uri: str) -> Path:
+    """Return a folder that this machine sees too.
+
+    Raises
+    ------
+    StoreError
+        If it is none.
+    """
+    found = urlparse(uri)
+    if found.scheme != "file":
+        message = f"checkpoints `{uri}` cannot be listed from here; mount them as a folder"
+        raise StoreError(message)
+    return Path(found.path)
+
+
+def now() -> int:
+    """Return the clock, ms since the epoch."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,166 @@
+"""A Flink cluster's REST interface: what its jobs do, and how they are stopped.
+
+Paths and fields: https://nightlies.apache.org/flink/flink-docs-stable/docs/ops/rest_api/
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from unskew.pipelines.errors import EngineError
+
+TIMEOUT = 10.0  # s of one request
+STOP_PATIENCE = 300.0  # s until a savepoint is written
+TICK = 0.25
+RUNNING = "RUNNING"
+ENDED = ("FAILED", "CANCELED", "FINISHED", "SUSPENDED")
+MILLISECONDS = 1_000
+
+
+class ClusterDown(EngineError):
+    """The JobManager does not answer."""
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What the cluster says of a job.
+
+    Parameters
+    ----------
+    state
+        Flink's word: ``RUNNING``, ``RESTARTING``, ``FAILED``, ...
+    restarts
+        How often it was restarted since it was submitted.
+    checkpoint
+        Path of the newest complete checkpoint; empty before the first.
+    checkpoint_age
+        Since it was complete, s; None before the first.
+    problem
+        What made it restart or fail last, one line.
+    """
+
+    state: str
+    restarts: int
+    checkpoint: str
+    checkpoint_age: float | None
+    problem: str
+
+
+class FlinkRest:
+    """One cluster, by the ``host:port`` of its REST interface."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Send one request.
+
+        Raises
+        ------
+        ClusterDown
+            If nobody answers.
+        EngineError
+            If the answer is an error.
+        """
+        try:
+            answer = httpx.request(method, f"http://{self.target}{path}", json=body, timeout=TIMEOUT)
+        except httpx.HTTPError as error:
+            message = f"flink at `{self.target}` does not answer: `{str(error) or type(error).__name__}`; start the cluster, or correct [flink] target"
+            raise ClusterDown(message) from error
+        if answer.is_error:
+            message = f"flink at `{self.target}` refused `{method} {path}`: `{first_line(answer)}`"
+            raise EngineError(message)
+        return answer.json() if answer.content else {}
+
+    def address(self) -> tuple[str, int]:
+        """Return host and port.
+
+        Raises
+        ------
+        EngineError
+            If the target is no ``host:port``.
+        """
+        host, _, port = self.target.rpartition(":")
+        if not host or not port.isdecimal():
+            message = f"flink target `{self.target}` is no host:port; correct [flink] target"
+            raise EngineError(message)
+        return host, int(port)
+
+    def jobs(self) -> dict[str, str]:
+        """Return the state of each job by its id, also of those that ended lately."""
+        return {each["id"]: each["status"] for each in self.ask("GET", "/jobs")["jobs"]}
+
+    def status(self, job: str) -> JobStatus | None:
+        """Return what the cluster knows of a job; None where it does not know it."""
+        if job not in self.jobs():
+            return None
+        found = self.ask("GET", f"/jobs/{job}")
+        checkpoints = self.ask("GET", f"/jobs/{job}/checkpoints")
+        newest = checkpoints.get("latest", {}).get("completed") or {}
+        restored = checkpoints.get("latest", {}).get("restored") or {}
+        at = newest.get("latest_ack_timestamp")
+        return JobStatus(
+            found["state"],
+            self.restarts(job),
+            newest.get("external_path") or restored.get("external_path") or "",
+            None if at is None else max(time.time() - at / MILLISECONDS, 0.0),
+            self.problem(job),
+        )
+
+    def restarts(self, job: str) -> int:
+        """Return how often the job was restarted."""
+        found = self.ask("GET", f"/jobs/{job}/metrics?get=numRestarts")
+        return int(found[0]["value"]) if found else 0
+
+    def problem(self, job: str) -> str:
+        """Return the last cause of a failure, one line."""
+        entries = self.ask("GET", f"/jobs/{job}/exceptions").get("exceptionHistory", {}).get("entries", [])
+        lines = (entries[0].get("stacktrace") or "").splitlines() if entries else []
+        causes = [each.removeprefix("Caused by: ") for each in lines if each.startswith("Caused by: ")]
+        return (causes or lines[:1] or [""])[-1]
+
+    def cancel(self, job: str) -> None:
+        """End a job at once; its checkpoints stay."""
+        self.ask("PATCH", f"/jobs/{job}?mode=cancel")
+
+    def stop(self, job: str, folder: str) -> str:
+        """End a job with a savepoint below a folder; return its path.
+
+        Raises
+        ------
+        EngineError
+            If the savepoint fails, or is not there in time.
+        """
+        body = {"targetDirectory": folder, "drain": False}
+        trigger = self.ask("POST", f"/jobs/{job}/stop", body)["request-id"]
+        deadline = time.monotonic() + STOP_PATIENCE
+        while time.monotonic() < deadline:
+            found = self.ask("GET", f"/jobs/{job}/savepoints/{trigger}")
+            if found["status"]["id"] == "COMPLETED":
+                return location(found["operation"])
+            time.sleep(TICK)
+        message = f"savepoint of job `{job}` was not there after {STOP_PATIENCE:.0f} s; look at the cluster's log"
+        raise EngineError(message)
+
+
+def location(operation: dict[str, Any]) -> str:
+    """Return where a savepoint is; raise what it failed of."""
+    if "location" in operation:
+        return str(operation["location"])
+    cause = operation.get("failure-cause", {}).get("stack-trace", "").splitlines()
+    causes = [each.removeprefix("Caused by: ") for each in cause if each.startswith("Caused by: ")]
+    message = f"savepoint failed: `{(causes or cause[:1] or ['no reason given'])[-1]}`; the job goes on"
+    raise EngineError(message)
+
+
+def first_line(answer: httpx.Response) -> str:
+    """Return the first line of an error that the cluster answered with."""
+    try:
+        errors = [line for each in answer.json().get("errors", []) for line in str(each).splitlines() if line]
+    except ValueError:
+        errors = []
+    return errors[0] if errors else f"status {answer.status_code}"

@@ -1,0 +1,182 @@
+"""Programs that run beside this one for a while: started, waited for, ended, never left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from unskew.online.live import warden
+from unskew.pipelines.errors import EngineError, InputError
+
+HOST = "127.0.0.1"
+PORTS = range(
+    15_000, 30_000
+)  # below those that the kernel gives to outgoing connections: they stay free over a restart
+TICK = 0.05  # s between two looks
+GRACE = 20.0  # s between TERM and KILL
+TAIL = 300  # characters of a log that an error quotes
+
+
+class Process:
+    """A program in a process group of its own, which also ends if this process is killed.
+
+    Parameters
+    ----------
+    name
+        What errors call it.
+    command
+        Program and arguments.
+    folder
+        Working folder; it must exist.
+    log
+        File that its output is appended to.
+    environment
+        Beside this process's own.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it."""
+        self.name, self.log = name, log
+        guarded = [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), *command]
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(  # noqa: S603 - what the caller says
+                guarded, cwd=folder, env={**os.environ, **(environment or {})}, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """Its process group."""
+        return self.popen.pid
+
+    def alive(self) -> bool:
+        """Return whether it runs."""
+        return self.popen.poll() is None
+
+    def wait_for(self, answers: Callable[[], bool], patience: float) -> None:
+        """Wait until it answers.
+
+        Parameters
+        ----------
+        answers
+            Asks it once.
+        patience
+            s.
+
+        Raises
+        ------
+        EngineError
+            If it ends or does not answer in time.
+        """
+        last = time.monotonic() + patience
+        while not answers():
+            self.must_run()
+            if time.monotonic() > last:
+                self.end()
+                self.refuse(f"gave no answer within {patience:.0f} s")
+            time.sleep(TICK)
+
+    def watch(self, patience: float = 0.5) -> None:
+        """Look at it for `patience` seconds.
+
+        Raises
+        ------
+        EngineError
+            If it ends.
+        """
+        try:
+            self.popen.wait(patience)
+        except subprocess.TimeoutExpired:
+            pass
+        self.must_run()
+
+    def must_run(self) -> None:
+        """Raise an EngineError if it has ended."""
+        if not self.alive():
+            self.refuse(f"ended with code `{self.popen.returncode}`")
+
+    def refuse(self, what: str) -> None:
+        """Raise an error that quotes the end of the log."""
+        message = f"{self.name} {what}: `{tail(self.log)}`; see `{self.log}`"
+        raise EngineError(message)
+
+    def end(self, grace: float = GRACE) -> None:
+        """End it: TERM, and KILL after `grace` seconds."""
+        if self.alive():
+            self.signal(signal.SIGTERM)
+            try:
+                self.popen.wait(grace)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """Kill it and everything in its group, as a crash would."""
+        if self.alive():
+            self.signal(signal.SIGKILL)
+            self.popen.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the group."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def tail(log: Path) -> str:
+    """Return the last line of a log that is no line of a stack trace, cut to what an error can hold."""
+    lines = [each.strip() for each in log.read_text(encoding="utf-8", errors="replace").splitlines() if each.strip()]
+    telling = [each for each in lines if not each.startswith(("at ", "... "))]
+    return (telling or ["nothing was said"])[-1][:TAIL]
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
+    for port in random.sample(PORTS, 100):
+        if is_free(port):
+            return port
+    message = f"no port between `{PORTS.start}` and `{PORTS.stop}` is free; end what listens there"
+    raise EngineError(message)
+
+
+def take_port(port: int | None) -> int:
+    """Return a port that was asked for, or any free one for None.
+
+    Raises
+    ------
+    InputError
+        If somebody listens on it.
+    """
+    if port is not None and not is_free(port):
+        message = f"port `{port}` is taken; end what listens there, or choose another"
+        raise InputError(message)
+    return free_port() if port is None else port
+
+
+def is_free(port: int) -> bool:
+    """Return whether a server could listen on a port now."""
+    with socket.socket() as trial:
+        trial.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: a closed connection is no hindrance
+        try:
+            trial.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody accepts connections on a port."""
+    with socket.socket() as trial:
+        trial.settimeout(1.0)
+        return trial.connect_ex((HOST, port)) == 0

@@ -1,0 +1,103 @@
+"""`unskew jars` and `unskew dev`, as a user runs them; nothing is left of them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import missing, wait_for_none_in
+from unskew.online.live.jars import CONNECTOR
+from unskew.online.live.processes import HOST, free_port, is_free
+from unskew.online.live.redis_server import PROGRAM
+
+UNSKEW = [sys.executable, "-m", "unskew.pipelines.cli"]
+
+
+def running(part: str, folder: Path, port: int) -> subprocess.Popen[str]:
+    if part == "redis" and shutil.which(PROGRAM) is None:
+        missing(f"there is no {PROGRAM}")
+    command = [*UNSKEW, "dev", part, "--port", str(port), "--folder", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
+
+
+def test_jars(jars: Path) -> None:
+    done = subprocess.run([*UNSKEW, "jars"], capture_output=True, text=True, check=True, timeout=60)
+    assert Path(done.stdout.strip()) == jars
+    assert list(jars.glob(f"{CONNECTOR}-*.jar"))
+
+
+@pytest.mark.parametrize(
+    ("part", "number", "scheme", "path"),
+    [
+        ("redis", signal.SIGINT, "redis://", "/0"),
+        ("redis", signal.SIGTERM, "redis://", "/0"),
+        ("kafka", signal.SIGINT, "", ""),
+        ("flink", signal.SIGTERM, "", ""),
+    ],
+)
+def test_a_signal_ends_it_quietly(part: str, number: int, scheme: str, path: str, tmp_path: Path, jars: Path) -> None:
+    assert jars.is_dir()
+    port = free_port()
+    with running(part, tmp_path, port) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == f"{scheme}{HOST}:{port}{path}\n", process.stderr.read()
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")
+    wait_for_none_in(tmp_path)
+    assert is_free(port)
+
+
+@pytest.mark.parametrize("part", ["redis", "kafka"])
+def test_a_killed_command_leaves_nothing(part: str, tmp_path: Path, jars: Path) -> None:
+    assert jars.is_dir()
+    port = free_port()
+    with running(part, tmp_path, port) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.kill()
+    wait_for_none_in(tmp_path)
+    assert is_free(port)
+
+
+def test_an_interrupted_start_leaves_nothing(tmp_path: Path, jars: Path) -> None:
+    assert jars.is_dir()
+    with running("kafka", tmp_path, free_port()) as process:
+        while not (tmp_path / "broker.log").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    wait_for_none_in(tmp_path)
+
+
+def test_a_taken_port(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        with running("redis", tmp_path, port) as process:
+            _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert said == f"unskew: port `{port}` is taken; end what listens there, or choose another\n"
+
+
+def test_a_server_that_dies_ends_the_command(tmp_path: Path) -> None:
+    with running("redis", tmp_path, free_port()) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        (warden,) = [each for each in os.listdir("/proc") if each.isdigit() and is_child(each, process.pid)]
+        os.killpg(int(warden), signal.SIGKILL)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert said.startswith("unskew: redis ended with code `-9`: `")
+
+
+def is_child(pid: str, parent: int) -> bool:
+    try:
+        return Path("/proc", pid, "stat").read_text().rsplit(")", 1)[1].split()[1] == str(parent)
+    except OSError:
+        return False
