@@ -6,13 +6,25 @@ from pathlib import Path
 import pytest
 
 from tests.server.processes import Served, serving
-from tests.server.world import make_store
+from tests.server.world import fill, make_uploads
+from unskew.online.store_sqlite import SqliteStore
 
 
 @pytest.fixture(scope="session")
-def store_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the sets' uploads."""
+    folder = tmp_path_factory.mktemp("uploads")
+    make_uploads(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store_path(uploads: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a store that holds an upload and a stream; it is only read."""
-    return make_store(tmp_path_factory.mktemp("store"))
+    path = tmp_path_factory.mktemp("store") / "store.sqlite"
+    with SqliteStore(path) as store:
+        fill(store, uploads)
+    return path
 
 
 @pytest.fixture(scope="module")

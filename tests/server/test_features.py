@@ -78,7 +78,7 @@ def test_some_features_need_only_their_own_columns(server: Served, store_path: P
         (422, {"row": ROW}, "field `set` must name a set"),
         (422, {"set": "cards", "row": ROW, "features": "share"}, "field `features` must be a list of names"),
         (422, {"set": "cards", "row": ROW, "features": []}, "`features` is an empty list"),
-        (422, {"set": "cards", "row": ROW, "ta": 1}, "field `ta` is unknown; did you mean `at`?"),
+        (422, {"set": "cards", "row": ROW, "rws": 1}, "field `rws` is unknown; did you mean `rows`?"),
         (422, {"set": "cards", "row": ROW, "at": "noon"}, "instant `noon` is neither epoch milliseconds nor ISO 8601"),
         (422, {"set": "cards", "row": ROW, "at": 1.5}, "instant `1.5` is neither"),
         (422, {"set": "cards", "row": ROW, "at": True}, "instant `True` is neither"),

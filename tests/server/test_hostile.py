@@ -2,18 +2,15 @@
 
 import http.client
 import json
-import os
 import random
-import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.server.processes import Served, serving
+from tests.server.processes import Served
 from tests.server.test_features import AT, ROW
 from tests.server.world import END
 from unskew.online.server import protocol
@@ -145,30 +142,3 @@ def test_requests_in_one_packet_are_answered_in_order(server: Served) -> None:
 def test_a_page_of_a_browser_reads_nothing(server: Served) -> None:
     assert "requests of web pages need a key" in server.refused(403, BODY, origin="http://evil.example")
     assert "is no loopback name" in server.refused(403, BODY, host="evil.example:80")
-
-
-def test_a_store_that_does_not_answer_leaves_the_process_healthy(store_path: Path, tmp_path: Path) -> None:
-    settings = "timeout = '1s'\nthreads = 1\nmax_waiting = 10\n"
-    copy = tmp_path / "store.sqlite"
-    copy.write_bytes(store_path.read_bytes())
-    with serving(tmp_path, copy, settings=settings) as served:
-        # A reader thread is held up as by a store that hangs: SQLite over a stopped network file system.
-        with ExitStack() as stack:
-            lock = stack.enter_context(held_up(served))
-            refusals = [served.ask("POST", "/v1/features", BODY) for _ in range(2)]
-            assert [each[0] for each in refusals] == [503, 503]
-            assert refusals[0][1]["error"]["code"] == "store_timeout" and refusals[0][2]["retry-after"] == "1"
-            assert served.ask("GET", "/healthz")[0] == 200
-            assert served.ask("GET", "/readyz")[0] == 503
-            assert lock
-        until = time.monotonic() + 20
-        while served.ask("POST", "/v1/features", BODY)[0] != 200:
-            assert time.monotonic() < until
-
-
-@contextmanager
-def held_up(served: Served) -> Iterator[int]:
-    """Stop the threads that read: the process's main thread goes on."""
-    threads = [int(each) for each in os.listdir(f"/proc/{served.process.pid}/task")]
-    yield len(threads)
-    os.kill(served.process.pid, signal.SIGCONT)

@@ -1,6 +1,7 @@
 """A store of an upload and a stream, and what to ask of it."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tests.server.defs import cards, everything
 from tests.strategies import POOL, STRINGS, decoded
 from unskew.backfill.upload import upload
 from unskew.online.materialise import Materialiser
-from unskew.online.store_sqlite import SqliteStore
+from unskew.online.store import Store
 from unskew.online.upload import load_upload
 from unskew.pipelines import plan
 from unskew.pipelines.plan import ColumnPlan, SetPlan
@@ -18,6 +19,7 @@ from unskew.pipelines.plan import ColumnPlan, SetPlan
 DAY, HOUR = 86_400_000, 3_600_000
 END = 1_700_006_400_000  # the upload's batch_end, a midnight
 PLANS = {each.name: each for each in (plan(everything), plan(cards))}
+CUT = END + DAY + 5_000  # the sources allow a day of lateness
 BIG = 2**63 - 1 - 2**12
 
 
@@ -49,24 +51,26 @@ def events(made: SetPlan, rng: random.Random, count: int) -> dict[str, list[dict
     return found
 
 
-def make_store(folder: Path, *, count: int = 40) -> Path:
-    """Write a store that holds closed and open tiles of both sets."""
-    path = folder / "store.sqlite"
+def logs(count: int = 40) -> dict[str, list[dict[str, Any]]]:
+    """Return the events of all sources; the same each time."""
     rng = random.Random(7)  # noqa: S311
-    cut = END + DAY + 5_000  # the sources allow a day of lateness
-    sources = {each.name: each for made in PLANS.values() for each in made.sources}
-    logs = {name: log for made in PLANS.values() for name, log in events(made, rng, count).items()}
-    with SqliteStore(path) as store:
-        for made in PLANS.values():
-            tables = {each.name: table(each.columns, logs[each.name]) for each in made.sources}
-            upload(made, tables, output=folder / f"upload-{made.name}", cut=cut)
-            load_upload(store, made, folder / f"upload-{made.name}", cut)
-        for made in PLANS.values():
-            for each in made.sources:
-                writer = Materialiser(store, made, each.name, f"{each.name}-job", version_life=2**60)
-                writer.apply(stream_rows(made, each.name, logs[each.name], END))
-    assert len(sources) == len(logs)
-    return path
+    return {name: log for made in PLANS.values() for name, log in events(made, rng, count).items()}
+
+
+def make_uploads(folder: Path) -> None:
+    """Write the uploads of both sets."""
+    for made in PLANS.values():
+        tables = {each.name: table(each.columns, logs()[each.name]) for each in made.sources}
+        upload(made, tables, output=folder / made.name, cut=CUT)
+
+
+def fill(store: Store, uploads: Path, sets: Sequence[str] = tuple(PLANS)) -> None:
+    """Let a store hold closed and open tiles."""
+    for made in (PLANS[name] for name in sets):
+        load_upload(store, made, uploads / made.name, CUT)
+        for each in made.sources:
+            writer = Materialiser(store, made, each.name, f"{each.name}-job", version_life=2**60)
+            writer.apply(stream_rows(made, each.name, logs()[each.name], END))
 
 
 def question(made: SetPlan, rng: random.Random) -> tuple[dict[str, Any], int]:
