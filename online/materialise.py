@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unskew.online.asked import entity_key
 from unskew.online.changelog import read_changelog
 from unskew.online.kernels import Ints
 from unskew.online.open_tiles import Vocabulary, merge
-from unskew.online.read import entity_key
 from unskew.online.store import BEGINNING, Changed, Store, ViewContent
 from unskew.pipelines.backends.flink_ordered import ordered_values
 from unskew.pipelines.backends.flink_streams import Stream, key_names, view_streams

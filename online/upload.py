@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unskew.online.read import check_fingerprints, entity_key
+from unskew.online.asked import entity_key
+from unskew.online.read import check_fingerprints
 from unskew.online.store import Store, ViewContent
 from unskew.pipelines.errors import InputError, StoreDown, StoreError
 from unskew.pipelines.manifest import check_files, read_manifest

@@ -19,6 +19,7 @@ from unskew.pipelines.commands import (
     model,
     online,
     parity,
+    serving,
     simulation,
     stream,
 )
@@ -46,6 +47,7 @@ COMMANDS = (
     online,
     stream,
     archive,
+    serving,
     erasure,
     explanation,
     parity,

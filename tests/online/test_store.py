@@ -12,9 +12,10 @@ import pytest
 
 from tests.online.stream_rows import stream_rows
 from unskew.backfill.upload import upload
+from unskew.online.asked import entity_key
 from unskew.online.kernels import AHEAD, BEHIND
 from unskew.online.materialise import Materialiser
-from unskew.online.read import FeatureReader, entity_key
+from unskew.online.read import FeatureReader
 from unskew.online.store import Flip, Pointer, Store, ViewContent
 from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload

@@ -20,10 +20,11 @@ from tests.online.stream_rows import stream_rows
 from tests.online.test_store import DAY, HOUR, PLAN, read, row, uploaded
 from tests.online.test_writers import EVENTS, parts, values
 from tests.redis_process import Server, free_port, redis_server
+from unskew.online.asked import entity_key
 from unskew.online.erasure import StorePlace
 from unskew.online.live.settings import Secret, StoreSettings
 from unskew.online.materialise import Materialiser
-from unskew.online.read import FeatureReader, entity_key
+from unskew.online.read import FeatureReader
 from unskew.online.store import Changed, ViewContent
 from unskew.online.store_redis import ATTEMPTS, RedisStore
 from unskew.online.stores import open_store

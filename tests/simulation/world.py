@@ -17,8 +17,9 @@ from redis import Redis
 from tests.online.stream_rows import accepted, stream_rows
 from unskew.backfill.tiles import closed_records
 from unskew.backfill.window_states import Column, Events
+from unskew.online.asked import entity_key
 from unskew.online.materialise import Materialiser
-from unskew.online.read import FeatureReader, entity_key
+from unskew.online.read import FeatureReader
 from unskew.online.store import ViewContent
 from unskew.online.store_redis import RedisStore
 from unskew.online.store_sqlite import SqliteStore
