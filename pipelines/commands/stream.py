@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: unskew stream files --defs feature_defs/fraud.py --set fraud --source transactions "
         "--input build/log/transactions --output build/stream --store build/store.sqlite",
     )(files)
-    for each in (submit, status, stop, resume, upgrade, rebuild, run):
+    for each in (submit, status, account, stop, resume, upgrade, rebuild, run):
         jobs.command()(each)
     app.add_typer(jobs, name="stream")
     app.command(epilog="Example: unskew materialize --defs feature_defs/fraud.py --set fraud")(materialize)
@@ -163,6 +163,18 @@ def status(
         return
     for each in told or [{"job": "none; run `unskew stream submit`"}]:
         typer.echo("\n".join(f"{key}  {value}" for key, value in each.items() if value not in ("", None)))
+
+
+def account(
+    defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None, as_json: Json = False
+) -> None:
+    """Count what became of every message that the job of a source has read."""
+    with control(defs, name, source, settings) as (found, chosen):
+        told = asdict(found.account(found.job(chosen)))
+    if as_json:
+        print_json(told)
+        return
+    typer.echo(", ".join(f"{key} {value}" for key, value in told.items() if value != {}))
 
 
 def stop(defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None) -> None:
