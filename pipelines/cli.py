@@ -18,6 +18,8 @@ from unskew.pipelines.commands import (
     model,
     online,
     parity,
+    quarantine,
+    replay,
     simulation,
     stream,
 )
@@ -38,7 +40,8 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, stream, archive, erasure, explanation, parity, model, demo, dev):
+LIVE = (dev, stream, archive, quarantine, replay)
+for each in (definitions, simulation, batch, online, *LIVE, erasure, explanation, parity, model, demo):
     each.register(app)
 
 
