@@ -23,7 +23,7 @@ KEPT = {
 }  # a log of years ago would be deleted within minutes
 IN_FLIGHT = 20_000  # messages that wait for the broker's word
 SHUFFLED = 10_000  # messages that disorder looks at together
-COPY_BY = 60_000  # ms within which a copy comes
+COPY_BY = 10_000  # ms within which a copy comes
 PATIENCE = 120  # s for the broker to take a message
 
 
@@ -45,7 +45,7 @@ class Disturbance:
     disorder
         Up to how many ms a message is sent later than its place; its arrival stays.
     duplicates
-        Share of messages that come twice, the copy within a minute.
+        Share of messages that come twice, the copy within 10 s.
     seed
         The same seed disturbs the same messages.
     """

@@ -9,7 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.live.archive_world import NOW, FakeTopic, Record, feature_set, places, record, rows_of, source_of, value
+from tests.live.archive_world import (
+    NOW,
+    FakeTopic,
+    Record,
+    feature_set,
+    places,
+    quarantine_of,
+    record,
+    rows_of,
+    source_of,
+    value,
+)
+from unskew.backfill.erase_quarantine import QuarantinePlace, quarantines
+from unskew.backfill.erasure import ParquetPlace, archives
 from unskew.backfill.events import open_events
 from unskew.backfill.frames import parquet_files
 from unskew.backfill.training import backfill
@@ -18,7 +31,10 @@ from unskew.online.live import archive_compact
 from unskew.online.live.archive_compact import compact_archive
 from unskew.online.live.archiver import Archiver, Pace
 from unskew.pipelines.archive import Span, commits_of, cut_of, last_commits, read_commit, uncovered
+from unskew.pipelines.commands.online import parse_cell
 from unskew.pipelines.durable import leftovers
+from unskew.pipelines.erasure import subject
+from unskew.pipelines.planner import plan
 
 SOURCE = source_of()
 
@@ -162,6 +178,26 @@ def test_the_first_copy_is_by_arrival_partition_offset(tmp_path: Path) -> None:
         found = backfill(feature_set(), tmp_path, pa.table({"card": [7], "t": [NOW + 60_000]}))
         assert found.to_pylist() == [{"card": 7, "t": NOW + 60_000, "card.n_1h": 2, "card.sum_1h": 1.0}]
         compact_archive(tmp_path, "tx")
+
+
+def test_an_entity_is_erased_from_rows_quarantine_and_leftovers(tmp_path: Path) -> None:
+    bad = [b'{"card": 3', b'{"card": 33', b"card=3", value(5, card=3, amount=0.001), value(6, card=4, amount=0.001)]
+    topic = FakeTopic(
+        {0: [*(record(each) for each in range(300)), *(Record(300 + n, NOW, None, each) for n, each in enumerate(bad))]}
+    )
+    topic.logs[0].append(Record(305, NOW, b"3", b"?"))
+    once(topic, tmp_path)
+    compact_archive(tmp_path, "tx")
+    who = subject(plan(feature_set()), {"card": "3"}, parse_cell)
+    places_of: list[ParquetPlace | QuarantinePlace] = [*archives(who, tmp_path), *quarantines(who, tmp_path)]
+    assert [sum(each.find().values()) for each in places_of] == [43, 4]
+    for each in places_of:
+        each.erase()
+    assert [sum(each.find().values()) for each in places_of] == [0, 0]
+    assert not list(leftovers(tmp_path))
+    assert [each["raw"] for each in quarantine_of(tmp_path)] == [bad[1], bad[4]]
+    once(topic, tmp_path)
+    assert len(places(tmp_path)) == 306 - 47
 
 
 def test_an_upload_takes_its_cut_from_the_commits(tmp_path: Path) -> None:
