@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from unskew.online.read import entity_key
+from unskew.online.asked import entity_key
 from unskew.online.store import Store
 from unskew.pipelines.erasure import Cells, Subject
 from unskew.pipelines.plan import ViewPlan

@@ -152,6 +152,24 @@ def scalar_states(
 
 
 @njit(cache=True, nogil=True)
+def newest_tiles(opened: Ints, open_at: Ints, open_widths: Ints, t: Ints, hop: int) -> Ints:
+    """Return (R, 3) whether there is an open tile that starts before `t`, its start, the sequence of its version read.
+
+    Of the tile that holds `t` that is the version without later events; where there is none, the tile before counts.
+    """
+    found = np.zeros((len(t), 3), np.int64)
+    for r in range(len(t)):
+        base, n = section_at(opened, open_at[r], open_widths, 0)
+        head = floor_to(t[r], hop)
+        row, _, _ = head_version(opened, base, n, head, t[r])
+        if row == NONE:
+            row = first_from(opened, base, n, head) - 1
+        if row >= 0:
+            found[r, 0], found[r, 1], found[r, 2] = 1, opened[base + row], opened[base + SEQ * n + row]
+    return found
+
+
+@njit(cache=True, nogil=True)
 def outer_values(
     closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
     t: Ints, batch_end: int, window: Ints, sections: Ints, text: bool, kind: int, k: int,

@@ -67,13 +67,14 @@ def provenance(reader: FeatureReader, row: Mapping[str, Any], at: int, name: str
     view = views[name]
     feature = next(each for each in view.features if each.name == name)
     reading = reader.read([row], at)
-    keys = {each: [reader.entity(columns, row)] for each, columns in reader.keys.items()}
-    pointers, records, programs = reader.of_one_moment(keys)
+    keys = reader.form.asked([row]).keys
+    pointers, records, _ = reader.of_one_moment(keys)
+    program = reader.program(view, pointers)
     ((closed, opened),) = records[view.name]
     pointer = pointers[view.source]
     found = [
-        *closed_rows(view, feature, programs[view.name], closed or b"", at, pointer.batch_end),
-        *open_rows(view, feature, programs[view.name], opened or b"", at, pointer.batch_end),
+        *closed_rows(view, feature, program, closed or b"", at, pointer.batch_end),
+        *open_rows(view, feature, program, opened or b"", at, pointer.batch_end),
     ]
     return Provenance(feature, reading.row()[name], feature.window.tail(at), feature.window.head(at), pointer, found)
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
+from unskew.online.asked import Asked, Form, request_values
 from unskew.online.kernels import Ints
 from unskew.online.program import Program
-from unskew.online.store import Pointer, Records, Store
-from unskew.online.view_read import Column, ViewRead
+from unskew.online.store import NO_GENERATION, Pointer, Records, Side, Store
+from unskew.online.view_read import Column, ViewRead, null_column
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.derived import evaluate, features_read
-from unskew.pipelines.encoding import encode_cell, encode_row
-from unskew.pipelines.errors import InputError, StoreError
-from unskew.pipelines.plan import ColumnPlan, FeaturePlan, SetPlan, ViewPlan
+from unskew.pipelines.errors import OtherDefinitions, StoreError
+from unskew.pipelines.plan import FeaturePlan, SetPlan, ViewPlan
 from unskew.pipelines.records import Layout
 from unskew.pipelines.states import Values
+
+Contents = tuple[str, int, str]  # a view, a generation, an epoch
+UNFIT_LIFE = 1.0  # seconds before it is looked again for a view that the store had not
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,29 @@ class Reading:
         Features, then derived features, by full name.
     pointers
         What was read of each source.
-    knowledge
-        For each view (R, 3): the sequence of the version read of the tile that holds the instant (-1: none);
-        whether that tile had no version without later events; whether a version left out holds an earlier one too.
+    views
+        The reads of the views that were read.
+    hidden
+        Views that the store has not as they were asked for; their features are null.
+    rows
+        How many.
     """
 
     plan: SetPlan
     columns: Mapping[str, Column]
     pointers: Mapping[str, Pointer]
-    knowledge: Mapping[str, Ints]
+    views: Mapping[str, ViewRead]
+    hidden: frozenset[str] = frozenset()
+    rows: int = 0
+
+    @property
+    def knowledge(self) -> Mapping[str, Ints]:
+        """For each view (R, 3) what was known of the tile that holds the instant.
+
+        The sequence of the version read (-1: none); whether the tile had no version without later events; whether a
+        version left out holds an earlier one too.
+        """
+        return {name: each.knowledge for name, each in self.views.items()}
 
     def table(self) -> pa.Table:
         """Return the values as an Arrow table, one column for each feature."""
@@ -54,25 +71,12 @@ class Reading:
 
     def row(self) -> dict[str, Any]:
         """Return the first row's values as Python objects."""
-        return {name: first_cell(column) for name, column in self.columns.items()}
+        return {name: column.cells(1)[0] for name, column in self.columns.items()}
 
 
 def as_floats(values: Values) -> pa.Array:
     """Return a derived feature."""
     return pa.array(values.data, mask=~values.valid)
-
-
-def first_cell(column: Column) -> Any:
-    """Return the first row's value of a column as a Python object."""
-    values = column.values
-    if not values.valid[0]:
-        return None
-    data: list[Any] = values.data[: 1 if values.offsets is None else values.offsets[1]].tolist()
-    if column.texts is not None:
-        data = [column.texts[each] for each in data]
-    if values.inner:
-        return dict(zip(data, values.inner[0].data.tolist(), strict=False))
-    return data[0] if values.offsets is None else data
 
 
 class FeatureReader:
@@ -89,10 +93,10 @@ class FeatureReader:
     def __init__(self, plan: SetPlan, store: Store) -> None:
         self.plan = plan
         self.store = store
-        self.programs: dict[tuple[str, int, str], Program] = {}
-        self.keys = {view.name: view.spine_keys for view in plan.reads}
+        self.form = Form(plan)
+        self.programs: dict[Contents, Program] = {}
+        self.unfit: dict[Contents, tuple[float, OtherDefinitions]] = {}
         self.sources = {view.name: (view.stored, view.source) for view in plan.reads}
-        self.request = {each.name: each for each in plan.request}
         self.features = list(plan.features())
         self.read_by_derived = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
 
@@ -113,26 +117,47 @@ class FeatureReader:
         StoreError
             If the store has nothing of a source, other definitions, or an instant is before `batch_end`.
         """
-        self.check_columns(rows)
-        t = np.full(len(rows), at, np.int64) if isinstance(at, int) else np.asarray(at, np.int64)
-        keys = {name: [self.entity(columns, row) for row in rows] for name, columns in self.keys.items()}
-        pointers, records, programs = self.of_one_moment(keys)
-        self.check_instants(pointers, t)
+        asked = self.form.asked(rows)
+        return self.read_asked(asked, np.full(asked.rows, at, np.int64) if isinstance(at, int) else np.asarray(at))
+
+    def read_asked(self, asked: Asked, t: Ints, *, lenient: bool = False) -> Reading:
+        """Read all features for encoded rows.
+
+        Parameters
+        ----------
+        t
+            (R,) instants, ms.
+        lenient
+            Leave it to the caller to refuse instants before `batch_end`, and read a view that the store has not, or
+            has of other definitions, as nulls: the reading names it as hidden. Derived features of it are null too.
+
+        Raises
+        ------
+        StoreError
+            As `read`.
+        """
+        pointers, records, programs = self.of_one_moment(asked.keys, lenient)
+        if not lenient:
+            check_instants(pointers, t)
         columns: dict[str, Column] = {}
-        knowledge: dict[str, Ints] = {}
+        views: dict[str, ViewRead] = {}
         for view in self.plan.reads:
-            pointer = pointers[view.source]
-            found = ViewRead(programs[view.name], pointer.batch_end, records[view.name], t)
+            program = programs[view.name]
+            if program is None:
+                columns |= {each.name: null_column(each, len(t)) for each in view.features}
+                continue
+            found = ViewRead(program, pointers[view.source].batch_end, records[view.name], t)
             columns |= renamed(self.plan.view(view.stored), view, found.columns())
-            knowledge[view.name] = found.knowledge
+            views[view.name] = found
         ordered = {name: columns[name] for name in self.features}
-        ordered |= self.derived(ordered, rows)
-        return Reading(self.plan, ordered, pointers, knowledge)
+        hidden = frozenset(each.name for each in self.plan.reads if each.name not in views)
+        ordered |= self.derived(ordered, asked, hidden)
+        return Reading(self.plan, ordered, pointers, views, hidden, asked.rows)
 
     def of_one_moment(
-        self, keys: Mapping[str, Sequence[bytes]]
-    ) -> tuple[Mapping[str, Pointer], Mapping[str, Records], Mapping[str, Program]]:
-        """Return pointers, records and programs that belong together.
+        self, keys: Mapping[str, Sequence[bytes]], lenient: bool = False
+    ) -> tuple[Mapping[str, Pointer], Mapping[str, Records], Mapping[str, Program | None]]:
+        """Return pointers, records and programs that belong together; no program for a hidden view.
 
         An upload may go live and the generation before be dropped between the read of the records and that of their
         layout; then the records are read again.
@@ -140,69 +165,73 @@ class FeatureReader:
         while True:
             pointers, records = self.store.read(self.sources, keys)
             try:
-                return (
-                    pointers,
-                    records,
-                    {each.name: self.program(each, pointers[each.source]) for each in self.plan.reads},
-                )
-            except StoreError:
+                return pointers, records, {each.name: self.program(each, pointers) for each in self.plan.reads}
+            except OtherDefinitions:
                 if all(self.store.pointer(source) == pointer for source, pointer in pointers.items()):
-                    raise
+                    if not lenient:
+                        raise
+                    return pointers, records, {each.name: self.shown(each, pointers) for each in self.plan.reads}
 
-    def check_columns(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Refuse rows without a key or a request column."""
-        if not rows:
-            message = "no rows were given; give at least one with the keys of the set's entities"
-            raise InputError(message)
-        needed = dict.fromkeys([*(key.name for keys in self.keys.values() for key in keys), *self.request])
-        for row in rows:
-            for name in needed:
-                if name not in row:
-                    message = f"column `{name}` is missing in the request; it needs: {', '.join(f'`{each}`' for each in needed)}"
-                    raise InputError(message)
+    def shown(self, view: ViewPlan, pointers: Mapping[str, Pointer]) -> Program | None:
+        """Return the compiled reads of a view; None where the store has none that fits."""
+        try:
+            return self.program(view, pointers)
+        except OtherDefinitions:
+            return None
 
-    def entity(self, columns: tuple[ColumnPlan, ...], row: Mapping[str, Any]) -> bytes:
-        """Return a row's entity as the store's key; a null key is of no entity."""
-        return entity_key([encode_cell(each, row[each.name]) for each in columns])
-
-    def check_instants(self, pointers: Mapping[str, Pointer], t: Ints) -> None:
-        """Refuse an instant before the closed tiles end: they would hold events after it."""
-        for source, pointer in pointers.items():
-            if int(t.min()) < pointer.batch_end:
-                message = f"instant `{int(t.min())}` is before batch_end `{pointer.batch_end}` of source `{source}`; backfill instead"
-                raise StoreError(message)
-
-    def program(self, view: ViewPlan, pointer: Pointer) -> Program:
+    def program(self, view: ViewPlan, pointers: Mapping[str, Pointer]) -> Program:
         """Return the compiled reads against what the pointer names, after a check of the fingerprints."""
-        of = self.plan.view(view.stored)
+        of, pointer = self.plan.view(view.stored), pointers[view.source]
         key = (of.name, pointer.generation, pointer.epoch)
         if key not in self.programs:
-            layouts = []
-            for side, owner in (("closed", str(pointer.generation)), ("open", pointer.epoch)):
-                content = self.store.content(side, owner, of.name)  # type: ignore[arg-type]
-                if content is None and owner not in ("0", ""):
-                    message = (
-                        f"the store's {side} tiles hold no view `{of.name}`; upload and stream the current definitions"
-                    )
-                    raise StoreError(message)
-                if content is not None:
-                    check_fingerprints(of.features, content.features, side)
-                layouts.append(Layout(()) if content is None else content.layout)
-            self.programs[key] = Program(of, *layouts)
+            since, error = self.unfit.get(key, (-UNFIT_LIFE, None))
+            if error is not None and time.monotonic() - since < UNFIT_LIFE:
+                raise error
+            try:
+                self.programs[key] = Program(of, *(self.layout(of, *each) for each in sides(pointer)))
+            except OtherDefinitions as error:
+                self.unfit[key] = (time.monotonic(), error)
+                raise
         return self.programs[key]
 
-    def derived(self, columns: Mapping[str, Column], rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    def layout(self, of: ViewPlan, side: Side, owner: str) -> Layout:
+        """Return how one side's records of a view are laid out; an empty owner has none."""
+        content = self.store.content(side, owner, of.name) if owner else None
+        if content is None and owner:
+            message = f"the store's {side} tiles hold no view `{of.name}`; upload and stream the current definitions"
+            raise OtherDefinitions(message)
+        if content is None:
+            return Layout(())
+        check_fingerprints(of.features, content.features, side)
+        return content.layout
+
+    def derived(self, columns: Mapping[str, Column], asked: Asked, hidden: frozenset[str]) -> dict[str, Column]:
         """Return the derived features."""
         if not self.plan.derived:
             return {}
         inputs = {name: columns[name].with_texts() for name in self.read_by_derived}
-        cells = [encode_row(self.request, row) for row in rows]
-        for name, column in self.request.items():
-            given = [row[name] for row in cells]
-            valid = np.array([each is not None for each in given])
-            kind = object if column.type.kind == "string" else np.int64
-            inputs[name] = Values(np.array([0 if each is None else each for each in given], kind), valid)
-        return {each.name: Column(evaluate(each.expression, inputs, len(rows))) for each in self.plan.derived}
+        inputs |= {name: request_values(column, asked.cells[name]) for name, column in self.form.request.items()}
+        lost = {each.name for view in self.plan.reads if view.name in hidden for each in view.features}
+        found = {}
+        for each in self.plan.derived:
+            value = evaluate(each.expression, inputs, asked.rows)
+            if lost and lost & features_read(each.expression):
+                value = Values(np.zeros(asked.rows), np.zeros(asked.rows, np.bool_))
+            found[each.name] = Column(value)
+        return found
+
+
+def sides(pointer: Pointer) -> tuple[tuple[Side, str], tuple[Side, str]]:
+    """Return the owners of the closed and the open records; empty for none."""
+    return ("closed", str(pointer.generation) if pointer.generation != NO_GENERATION else ""), ("open", pointer.epoch)
+
+
+def check_instants(pointers: Mapping[str, Pointer], t: Ints) -> None:
+    """Refuse an instant before the closed tiles end: they would hold events after it."""
+    for source, pointer in pointers.items():
+        if int(t.min()) < pointer.batch_end:
+            message = f"instant `{int(t.min())}` is before batch_end `{pointer.batch_end}` of source `{source}`; backfill instead"
+            raise StoreError(message)
 
 
 def renamed(of: ViewPlan, view: ViewPlan, columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -211,15 +240,10 @@ def renamed(of: ViewPlan, view: ViewPlan, columns: Mapping[str, Column]) -> dict
     return {read.name: columns[kept.name] for kept, read in pairs}
 
 
-def entity_key(cells: Sequence[object]) -> bytes:
-    """Return an entity's encoded key cells as the store's key."""
-    return orjson.dumps(cells)
-
-
 def check_fingerprints(features: Sequence[FeaturePlan], stored: Mapping[str, str], side: str) -> None:
     """Refuse a store whose features of these names mean something else."""
     for each in features:
         if stored.get(each.name) != each.fingerprint:
             state = "another definition of" if each.name in stored else "no"
             message = f"the store's {side} tiles hold {state} feature `{each.name}`; upload and stream the current definitions"
-            raise StoreError(message)
+            raise OtherDefinitions(message)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 
-from unskew.online.kernels import AHEAD, BEHIND, Ints, distinct_values, outer_values, scalar_states
+from unskew.online.kernels import AHEAD, BEHIND, Ints, distinct_values, newest_tiles, outer_values, scalar_states
 from unskew.online.multisets import Texts, common_texts, window_counts
 from unskew.online.program import Program
 from unskew.online.store import Records
@@ -32,6 +33,29 @@ class Column:
             return self.values
         texts = np.array([*self.texts, ""], object)
         return Values(texts[self.values.data.astype(np.int64)], self.values.valid, self.values.offsets)
+
+    def cells(self, rows: int | None = None) -> list[Any]:
+        """Return the first rows' values, or all, as Python objects: instants in ms, lists, maps as dictionaries."""
+        valid: list[bool] = self.values.valid[:rows].tolist()
+        if self.values.offsets is not None:
+            return self.lists(valid, self.values.offsets[: len(valid) + 1].tolist())
+        data: list[Any] = self.values.data[: len(valid)].tolist()
+        if self.texts is not None:
+            return [self.texts[int(each)] if known else None for each, known in zip(data, valid, strict=True)]
+        return data if all(valid) else [each if known else None for each, known in zip(data, valid, strict=True)]
+
+    def lists(self, valid: Sequence[bool], offsets: Sequence[int]) -> list[Any]:
+        """Return lists, or maps where the values have an inner column."""
+        data: list[Any] = self.values.data[: offsets[-1]].tolist()
+        if self.texts is not None:
+            data = [self.texts[int(each)] for each in data]
+        if not self.values.inner:
+            return [data[lo:hi] if known else None for known, (lo, hi) in zip(valid, pairwise(offsets), strict=True)]
+        items: list[Any] = self.values.inner[0].data[: offsets[-1]].tolist()
+        return [
+            dict(zip(data[lo:hi], items[lo:hi], strict=True)) if known else None
+            for known, (lo, hi) in zip(valid, pairwise(offsets), strict=True)
+        ]
 
 
 class ViewRead:
@@ -134,9 +158,24 @@ class ViewRead:
         return Column(feature.value([state], self.t))
 
     @cached_property
+    def newest(self) -> Ints:
+        """(R, 3) the newest open tile before each instant: whether there is one, its start (ms), the sequence read."""
+        _, _, _, opened, open_at, widths = self.sides
+        return newest_tiles(opened, open_at, widths, self.t, self.program.view.hop)
+
+    @cached_property
     def texts(self) -> Texts:
         """The strings of each request's records."""
         return common_texts(self.records)
+
+
+def null_column(feature: FeaturePlan, rows: int) -> Column:
+    """Return a feature that is null in all rows."""
+    null, none = np.zeros(rows, np.bool_), Values(np.zeros(0, np.int64), np.zeros(0, np.bool_))
+    if feature.type.scalar:
+        return Column(Values(np.zeros(rows, np.int64), null), [] if feature.has_text else None)
+    inner = (none,) if feature.type.key else ()
+    return Column(Values(none.data, null, np.zeros(rows + 1, np.int64), None, inner), [] if feature.has_text else None)
 
 
 def coded(values: Values, texts: Sequence[Sequence[str]]) -> Column:

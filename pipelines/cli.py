@@ -10,6 +10,7 @@ import typer
 from unskew.pipelines.commands import (
     archive,
     batch,
+    cluster,
     definitions,
     demo,
     dev,
@@ -20,6 +21,7 @@ from unskew.pipelines.commands import (
     parity,
     quarantine,
     replay,
+    serving,
     simulation,
     stream,
 )
@@ -40,8 +42,25 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-LIVE = (dev, stream, archive, quarantine, replay)
-for each in (definitions, simulation, batch, online, *LIVE, erasure, explanation, parity, model, demo):
+COMMANDS = (
+    definitions,
+    simulation,
+    batch,
+    online,
+    stream,
+    archive,
+    quarantine,
+    replay,
+    serving,
+    erasure,
+    explanation,
+    parity,
+    model,
+    demo,
+    dev,
+    cluster,
+)
+for each in COMMANDS:
     each.register(app)
 
 

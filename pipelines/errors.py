@@ -33,6 +33,10 @@ class StoreDown(StoreError):
     """The online store cannot be reached, does not answer in time or has no room: the same may succeed later."""
 
 
+class OtherDefinitions(StoreError):
+    """The store's tiles are of other definitions than those asked for, or of none of this name."""
+
+
 class ModelError(UnskewError):
     """A model that does not fit the features it is asked to score."""
 

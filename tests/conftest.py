@@ -1,14 +1,13 @@
 """Fixtures that several folders share."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from redis import Redis
 
-from unskew.online.live.redis_server import RedisServer
+from tests.redis_process import Server, redis_server
 from unskew.online.store import Store
 from unskew.online.store_redis import RedisStore
 from unskew.online.store_sqlite import SqliteStore
@@ -18,7 +17,6 @@ pytest_plugins = ["tests.servers"]
 settings.register_profile("unskew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":
     settings.load_profile("unskew")
-STORE_DATABASE = 15  # of the shared Redis: it is emptied again and again
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -38,16 +36,23 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a running Redis."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
 def fresh_store(request: pytest.FixtureRequest) -> Callable[[], Store]:
     """Return what opens an empty store, of each kind."""
     if request.param == "sqlite":
         return lambda: SqliteStore(":memory:")
-    server: RedisServer = request.getfixturevalue("redis_server")
+    server: Server = request.getfixturevalue("redis")
 
     def fresh() -> Store:
-        with Redis(port=server.port, db=STORE_DATABASE) as client:
+        with server.client() as client:
             client.flushdb()
-        return RedisStore(server.address.removesuffix("/0") + f"/{STORE_DATABASE}")
+        return RedisStore(server.url)
 
     return fresh

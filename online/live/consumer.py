@@ -28,6 +28,7 @@ LIVING = ("starting", "running", "stopped")  # jobs whose rows are still taken
 POLL, RECORDS = 50, 20_000  # ms that one poll waits, messages that it returns at most
 REFRESH, BACKOFF = 1.0, 0.5  # s between two looks at the jobs, s until a store that is down is tried again
 FETCH = {"fetch_max_bytes": 32 << 20, "max_partition_fetch_bytes": 8 << 20, "max_poll_records": RECORDS}
+LIFE = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}  # until the others take over from one that died
 LOG = logging.getLogger("unskew.materialize")
 
 
@@ -103,6 +104,7 @@ class TileConsumer:
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # rows that the broker no longer has are an error, no gap
                 **FETCH,
+                **LIFE,
             )
 
     def run(self, stop: Event) -> None:

@@ -7,6 +7,7 @@ value. What is secret is kept in `Secret` and is never printed.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unskew.pipelines.errors import InputError, nearest
+from unskew.pipelines.timegrid import parse_duration
 
 FILE = "unskew.toml"
 PREFIX = "UNSKEW"
@@ -151,15 +153,92 @@ class FlinkSettings:
 
 
 @dataclass(frozen=True)
+class KeySettings:
+    """One API key of the feature server.
+
+    Parameters
+    ----------
+    name
+        Whose it is, for people.
+    sha256
+        Of the key, in hex, as `unskew keygen` prints it; the key itself is nowhere.
+    sets, events
+        Feature sets that it may read, and sources that it may post events of; ``"*"`` is all.
+    rate
+        Requests a second; 0: no limit.
+    """
+
+    name: str
+    sha256: str
+    sets: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    rate: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no hash."""
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            message = f"setting `server.keys` has no sha256 in hex for key `{self.name}`; make one by `unskew keygen`"
+            raise InputError(message)
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """The feature server.
+
+    Parameters
+    ----------
+    host, port
+        Where it listens.
+    max_bytes, max_rows
+        Of a request.
+    max_age
+        Duration after which what a row knows is flagged as stale; empty: never.
+    timeout
+        How long a request may wait for the store or the broker.
+    drain
+        How long it serves on after SIGTERM, so that balancers see it leave.
+    threads
+        Reads at a time, each with a connection of its own.
+    max_waiting
+        Rows, and events, that may wait at a time.
+    keys
+        Who may ask for what; without any, everybody who reaches it.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    max_bytes: int = 8 * 2**20
+    max_rows: int = 10_000
+    max_age: str = ""
+    timeout: str = "5s"
+    drain: str = "5s"
+    threads: int = 2
+    max_waiting: int = 20_000
+    keys: tuple[KeySettings, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse durations that are none, and keys of one name."""
+        for each in (self.max_age or "1s", self.timeout, self.drain):
+            parse_duration(each)
+        names = [each.name for each in self.keys]
+        if len(set(names)) < len(names):
+            message = (
+                f"setting `server.keys` names `{max(names, key=names.count)}` twice; give each key a name of its own"
+            )
+            raise InputError(message)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All parts."""
 
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     flink: FlinkSettings = field(default_factory=FlinkSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
 
 
-Part = TypeVar("Part", KafkaSettings, StoreSettings, FlinkSettings)
+Part = TypeVar("Part", KafkaSettings, StoreSettings, FlinkSettings, ServerSettings)
 
 
 def load_settings(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -180,6 +259,7 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] = os.
         kafka=part(KafkaSettings, "kafka", given, environment),
         store=part(StoreSettings, "store", given, environment),
         flink=part(FlinkSettings, "flink", given, environment),
+        server=part(ServerSettings, "server", given, environment),
     )
 
 
@@ -218,10 +298,39 @@ def typed(name: str, value: Any, default: Any) -> Any:
     """Return a value of the default's type; a secret is not named in an error."""
     if isinstance(default, Secret):
         return Secret(value) if isinstance(value, str) else refuse(name, "***", "text")
+    if isinstance(default, tuple):
+        return api_keys(name, value)
     if isinstance(default, int):
         whole = int(value) if isinstance(value, str) and value.isdecimal() else value
         return whole if type(whole) is int and whole > 0 else refuse(name, value, "a whole number above 0")
     return value if isinstance(value, str) else refuse(name, value, "text")
+
+
+def api_keys(name: str, value: Any) -> tuple[KeySettings, ...]:
+    """Return the API keys of a list of tables."""
+    tables = value if isinstance(value, list) and all(isinstance(each, dict) for each in value) else None
+    if tables is None:
+        refuse(name, "***", f"tables, [[{name}]]")
+    known = {each.name: each.type for each in fields(KeySettings)}
+    for table in tables or []:
+        for key, given in table.items():
+            if key not in known:
+                message = f"settings [[{name}]] have no `{key}`; {nearest(key, known)}"
+                raise InputError(message)
+            if key in ("sets", "events"):
+                texts = isinstance(given, list) and all(isinstance(each, str) for each in given)
+                if not texts:
+                    refuse(f"{name}.{key}", given, "a list of names")
+                table[key] = tuple(given)
+            elif key == "rate":
+                typed(f"{name}.{key}", given, 1)
+            elif not isinstance(given, str):
+                refuse(f"{name}.{key}", given, "text")
+        for key in ("name", "sha256"):
+            if key not in table:
+                message = f"settings [[{name}]] have a key without `{key}`; add it"
+                raise InputError(message)
+    return tuple(KeySettings(**table) for table in tables or [])
 
 
 def refuse(name: str, value: object, wanted: str) -> None:

@@ -26,9 +26,9 @@ from unskew.backfill.training import backfill
 from unskew.backfill.upload import upload
 from unskew.backfill.window_states import Column, field_state
 from unskew.online import kernels
+from unskew.online.asked import entity_key
 from unskew.online.materialise import Materialiser
 from unskew.online.multisets import merged
-from unskew.online.read import entity_key
 from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines import plan
 from unskew.pipelines.nodes import literal

@@ -16,9 +16,10 @@ from tests.plain import plain
 from tests.simulation.world import column_of
 from unskew.backfill.tiles import closed_records
 from unskew.backfill.window_states import Events
+from unskew.online.asked import entity_key
 from unskew.online.kernels import guarded
 from unskew.online.materialise import Materialiser
-from unskew.online.read import FeatureReader, entity_key
+from unskew.online.read import FeatureReader
 from unskew.online.store import Changed, Store, ViewContent
 from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines import (

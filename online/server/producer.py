@@ -1,0 +1,135 @@
+"""Puts messages on Kafka from a thread of its own, and waits for all replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from unskew.online.live.settings import KafkaSettings
+from unskew.online.server.refusal import RETRY_SECONDS, Refusal
+
+LOG = logging.getLogger("unskew.server")
+Place = tuple[int, int]  # partition, offset
+
+
+class Message(NamedTuple):
+    """A message's key and value."""
+
+    key: bytes | None
+    value: bytes
+
+
+class Puts:
+    """Messages on their way, until all are acknowledged or one has failed.
+
+    Parameters
+    ----------
+    done
+        Future of their places, in their order.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, done: asyncio.Future[list[Place]], count: int) -> None:
+        self.loop = loop
+        self.done = done
+        self.left = count
+        self.places: list[Place] = [(-1, -1)] * count
+
+    def acknowledged(self, number: int, metadata: Any) -> None:
+        """Note where a message went; called in the producer's thread."""
+        self.loop.call_soon_threadsafe(self.note, number, (metadata.partition, metadata.offset))
+
+    def failed(self, error: BaseException) -> None:
+        """Note that a message was not acknowledged; called in any thread."""
+        self.loop.call_soon_threadsafe(self.fail, error)
+
+    def note(self, number: int, place: Place) -> None:
+        """Take a place, on the event loop."""
+        self.places[number] = place
+        self.left -= 1
+        if not self.left and not self.done.done():
+            self.done.set_result(self.places)
+
+    def fail(self, error: BaseException) -> None:
+        """Give up, on the event loop."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class Producer:
+    """A Kafka producer that connects when it is first asked, and again after it could not.
+
+    Parameters
+    ----------
+    settings
+        Of the broker.
+    timeout
+        Seconds that messages may wait for it.
+    """
+
+    def __init__(self, settings: KafkaSettings, timeout: float) -> None:
+        self.settings = settings
+        self.timeout = timeout
+        self.threads = ThreadPoolExecutor(1, "unskew-events")
+        self.client: Any = None
+
+    async def put(self, topic: str, messages: Sequence[Message]) -> list[Place]:
+        """Return partition and offset of each message, once the broker has all.
+
+        Raises
+        ------
+        Refusal
+            503 where it has not, within the timeout. Some may have been written all the same.
+        """
+        loop = asyncio.get_running_loop()
+        puts = Puts(loop, loop.create_future(), len(messages))
+        self.threads.submit(self.send, topic, messages, puts)
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await puts.done
+        except Exception as error:
+            LOG.warning("kafka did not acknowledge %d events: %s", len(messages), type(error).__name__)
+            message = f"the broker has not acknowledged the events ({type(error).__name__}); send them again later"
+            raise Refusal(503, "broker_down", message, retry_after=RETRY_SECONDS) from None
+
+    def send(self, topic: str, messages: Sequence[Message], puts: Puts) -> None:
+        """Hand messages to the client, in its thread."""
+        try:
+            client = self.connected()
+            for number, each in enumerate(messages):
+                if puts.done.done():  # nobody waits for the rest
+                    return
+                future = client.send(topic, key=each.key, value=each.value)
+                future.add_callback(partial(puts.acknowledged, number))
+                future.add_errback(puts.failed)
+        except Exception as error:
+            puts.failed(error)
+
+    def connected(self) -> Any:
+        """Return the client, connected."""
+        if self.client is None:
+            from kafka import KafkaProducer  # noqa: PLC0415 - a server that takes no events needs none
+
+            milliseconds = int(self.timeout * 1_000)
+            self.client = KafkaProducer(
+                **self.settings.client(),
+                acks="all",
+                allow_auto_create_topics=False,
+                linger_ms=2,
+                max_block_ms=milliseconds,
+                bootstrap_timeout_ms=milliseconds,
+                request_timeout_ms=max(milliseconds // 2, 1),
+                delivery_timeout_ms=milliseconds,
+            )
+        return self.client
+
+    async def stop(self) -> None:
+        """Write what is on its way, and disconnect."""
+        if self.client is not None:
+            await asyncio.get_running_loop().run_in_executor(
+                self.threads, partial(self.client.close, timeout=self.timeout)
+            )
+        self.threads.shutdown(wait=False, cancel_futures=True)
