@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from unskew.backfill.aliases import Aliases, as_declared, carried_type, carriers
 from unskew.backfill.frames import as_table, check_once, parquet_files, plain
+from unskew.pipelines.archive import current
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.encoding import FLOAT_NOISE
 from unskew.pipelines.errors import InputError, nearest
@@ -48,7 +49,7 @@ class Piece:
         """Return how many rows it has."""
         if self.table is not None:
             return int(self.table.num_rows)
-        metadata = pq.read_metadata(self.path)
+        metadata = pq.read_metadata(current(Path(self.path)))
         return sum(metadata.row_group(each).num_rows for each in self.groups)
 
     def read(self, columns: list[str]) -> pa.Table:
@@ -57,7 +58,7 @@ class Piece:
             return as_declared(self.table, columns, self.aliases)
         if not self.groups:
             return as_declared(read_arrow(self.path), columns, self.aliases)
-        file = pq.ParquetFile(self.path)
+        file = pq.ParquetFile(current(Path(self.path)))
         paths = [path for each in columns for path in carriers(file.schema_arrow, each, self.aliases)]
         return as_declared(file.read_row_groups(list(self.groups), columns=paths), columns, self.aliases)
 
@@ -115,7 +116,7 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
     found, first = [], 0
     for each in parquet_files(path):
         try:
-            rows = pq.read_metadata(each).num_rows
+            rows = pq.read_metadata(current(each)).num_rows
         except (pa.ArrowInvalid, OSError) as error:
             message = f"file `{each}` is no readable Parquet file: {str(error).splitlines()[0]}"
             raise InputError(message) from error
@@ -126,7 +127,7 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
 
 def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
     """Group a file's row groups to pieces of about `ROWS_PER_BATCH` rows."""
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(current(path))
     check_columns(source, file.schema_arrow, f"file `{path}`")
     pieces: list[Piece] = []
     groups: list[int] = []
@@ -147,7 +148,7 @@ def reaching(source: SourcePlan, pieces: Sequence[Piece], since: int) -> list[Pi
         if not piece.groups:
             found.append(piece)
             continue
-        metadata, first = pq.read_metadata(piece.path), piece.first
+        metadata, first = pq.read_metadata(current(Path(piece.path))), piece.first
         carried = carriers(metadata.schema.to_arrow_schema(), source.event_time, piece.aliases)
         if len(carried) > 1:  # the statistics of one say nothing of the other
             found.append(piece)

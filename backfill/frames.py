@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from unskew.pipelines.archive import uncovered
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import SetPlan
 
@@ -61,7 +62,7 @@ def parquet_files(path: Path) -> list[Path]:
         raise InputError(message)
     # hidden folders are what a killed run left, or one under way is writing
     visible = (each for each in path.rglob("*.parquet") if not hidden(each.relative_to(path)))
-    found = sorted(visible)
+    found = list(uncovered(sorted(visible)))  # while an archiver compacts, rows are in two files for a moment
     if not found:
         message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
         raise InputError(message)

@@ -10,6 +10,7 @@ from unskew.backfill.events import Piece, judge, open_events, reaching, staged
 from unskew.backfill.frames import events_of
 from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
 from unskew.backfill.training import checked_account, new_output
+from unskew.pipelines.archive import CLOCK_SLACK, COMMITS, cut_of
 from unskew.pipelines.backends.beam_sql import Job
 from unskew.pipelines.backends.beam_upload import expand_upload
 from unskew.pipelines.errors import InputError
@@ -17,10 +18,7 @@ from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.manifest import digests, write_manifest
 from unskew.pipelines.plan import SetPlan, SourcePlan
 from unskew.pipelines.planner import plan as compile_plan
-from unskew.pipelines.timegrid import MINUTE
 from unskew.pipelines.types import Timestamp
-
-CLOCK_SLACK = MINUTE  # how far the clocks of what writes the archive may be apart (design section 8)
 
 
 def upload(
@@ -43,8 +41,8 @@ def upload(
         New folder: for each view a folder of Parquet files with the key columns and ``_record``, and
         ``_manifest.json``; written aside and renamed.
     cut
-        Instant (ms) up to which the archive is complete by arrival, of every source; by default each source's
-        largest arrival less a minute.
+        Instant (ms) up to which the archive is complete by arrival, of every source; by default what its commits say
+        (`pipelines.archive.cut_of`), or each source's largest arrival less a minute where it has none.
     options
         Flags of Beam, such as ``--runner=...``.
 
@@ -62,12 +60,17 @@ def upload(
     """
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
     target = new_output(output)
+    # before the files are listed: what a commit says is complete is among them
+    given = {
+        each.name: cut_of_commits(events_of(plan, events, each.name)) if cut is None else cut for each in plan.sources
+    }
     pieces = {each.name: open_events(each, events_of(plan, events, each.name)) for each in plan.sources}
     first, last = Timestamp.bounds
     if cut is not None and not first <= cut <= last:
         message = f"cut `{cut}` is outside the years 1 to 9999; give ms since 1970"
         raise InputError(message)
-    cuts = {each.name: default_cut(each, pieces[each.name]) if cut is None else cut for each in plan.sources}
+    known = {name: at for name, at in given.items() if at is not None}
+    cuts = {each.name: default_cut(each, pieces[each.name]) for each in plan.sources if each.name not in known} | known
     ends = {each.name: (cuts[each.name], each.batch_end(cuts[each.name])) for each in plan.sources}
     within = {each.name: reaching(each, pieces[each.name], oldest(plan, each, ends)) for each in plan.sources}
     unread = {
@@ -101,6 +104,13 @@ def oldest(plan: SetPlan, source: SourcePlan, ends: Mapping[str, tuple[int, int]
     """Return where the oldest tile begins that windows can still reach once an upload is live, ms."""
     windows = [each.window for view in plan.views if view.source == source.name for each in view.features]
     return min(each.tail(ends[source.name][1]) for each in windows)
+
+
+def cut_of_commits(events: Any) -> int | None:
+    """Return up to when an archive is complete by arrival, ms; None where events have no commits."""
+    if isinstance(events, str | Path) and (Path(events) / COMMITS).is_dir():
+        return cut_of(Path(events))
+    return None
 
 
 def default_cut(source: SourcePlan, pieces: Sequence[Piece]) -> int:

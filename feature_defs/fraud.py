@@ -53,6 +53,7 @@ transactions = EventSource(
     event_id="transaction_id",
     arrival="arrival_time",
     topic="transactions",
+    archive="build/live/transactions",
 )
 labels = EventSource(
     "labels",

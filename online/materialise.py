@@ -94,6 +94,8 @@ class Materialiser:
     def apply(self, batches: Mapping[str, Batch]) -> None:
         """Write rows of all views, in one transaction where the store has such, else view by view.
 
+        After a `StoreDown` the same rows may be applied again: what was written stays as it is, and is not counted twice.
+
         Parameters
         ----------
         batches
@@ -102,13 +104,11 @@ class Materialiser:
         arrivals = [pc.max(rows["arrival"]).as_py() for batch in batches.values() for _, rows in batch if rows.num_rows]
         self.now = max([self.now, *arrivals])
         with self.store.batch():
-            pointer = self.store.pointer(self.source.name)
-            batch_end = BEGINNING if pointer is None else pointer.batch_end
             for view in self.views:
                 if view.name in batches:
-                    self.apply_view(view, batches[view.name], batch_end)
+                    self.apply_view(view, batches[view.name])
 
-    def apply_view(self, view: ViewPlan, batch: Batch, batch_end: int) -> None:
+    def apply_view(self, view: ViewPlan, batch: Batch) -> None:
         """Merge one view's rows into its open records."""
         keys, owners = entities(view, [rows for _, rows in batch])
         if not keys:
@@ -116,6 +116,9 @@ class Materialiser:
         incoming = [NewRows(view, self.source, section, batch, owners) for section in self.layouts[view.name].sections]
 
         def change(places: Sequence[int], old: Sequence[bytes]) -> Changed:
+            # read after the records: a tile that another writer dropped is known to be closed
+            pointer = self.store.pointer(self.source.name)
+            batch_end = BEGINNING if pointer is None else pointer.batch_end
             return self.changed(view, [each.of(places, len(keys)) for each in incoming], old, batch_end)
 
         written = self.store.update_open(self.epoch, view.name, keys, change)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.exceptions import (
@@ -21,8 +23,10 @@ from redis.exceptions import (
 )
 
 from unskew.online.redis_scripts import Script
+from unskew.online.redis_wire import Exchange, Reply, SecureExchange
 from unskew.pipelines.errors import InputError, StoreDown, StoreError
 
+PORT = 6379
 Word = str | bytes | int
 SENDS, PAUSE = 3, 0.1  # of a write whose outcome is unknown; seconds between them
 PASSING = ("BUSY ", "MISCONF ", "CLUSTERDOWN ", "TRYAGAIN ")
@@ -56,28 +60,33 @@ class RedisClient:
     ----------
     address
         The URL without user and password.
+    remembered
+        Seconds within which a write may be sent again.
     """
 
     def __init__(
         self, url: str, *, username: str, password: str, ssl_cafile: str, timeout: float, write_timeout: float
     ) -> None:
+        scheme, host, port, db = parts(url)
+        self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{db}"
         given: dict[str, Any] = {"username": username or None, "password": password or None}
-        if url.startswith("rediss:"):
+        if scheme == "rediss":
             given |= {"ssl_ca_certs": ssl_cafile or None, "ssl_check_hostname": True}
-        try:
-            self.reads, self.writes = (
-                Redis.from_url(url, **given, socket_timeout=each, socket_connect_timeout=each, socket_keepalive=True)
-                for each in (timeout, write_timeout)
+        self.remembered = round(2 * SENDS * (write_timeout + PAUSE)) + 1
+        self.idle: list[Exchange] = []  # a pool of redis-py costs a read as much as Redis does
+        self.owner = os.getpid()
+        kind = SecureExchange if scheme == "rediss" else Exchange
+        self.reads, self.writes = (
+            Redis.from_url(
+                url, **given, connection_class=kind, socket_timeout=each, socket_connect_timeout=each, socket_keepalive=True
             )
-        except ValueError as error:
-            message = f"store `{url.partition('://')[0]}://...` cannot be used: {error}; give redis://HOST:PORT/0"
-            raise InputError(message) from error
-        known = self.reads.connection_pool.connection_kwargs
-        host, port, db = known.get("host", "localhost"), known.get("port", 6379), known.get("db", 0)
-        self.address = f"{url.partition('://')[0]}://{host}:{port}/{db}"
+            for each in (timeout, write_timeout)
+        )  # fmt: skip
 
     def close(self) -> None:
         """Close all connections."""
+        while self.idle:
+            self.idle.pop().disconnect()  # type: ignore[no-untyped-call]
         self.reads.close()
         self.writes.close()
 
@@ -97,6 +106,32 @@ class RedisClient:
             yield
         except RedisError as error:
             raise self.error(error) from error
+
+    def transaction(self, commands: Sequence[bytes], counts: Sequence[int]) -> Reply:
+        """Run HMGETs as one transaction by one round trip (`Exchange.transaction`)."""
+        connection, fresh = self.connection()
+        try:
+            try:
+                reply = connection.transaction(commands, counts)
+            except ConnectionError:
+                if fresh:
+                    raise
+                reply = connection.transaction(
+                    commands, counts
+                )  # it was closed while it was idle, by a restart perhaps
+        except RedisError as error:
+            raise self.error(error) from error
+        self.idle.append(connection)
+        return reply
+
+    def connection(self) -> tuple[Exchange, bool]:
+        """Return a connection for a read, and whether it is new; those of a process before a fork are left to it."""
+        if self.owner != os.getpid():
+            self.idle, self.owner = [], os.getpid()
+        try:
+            return self.idle.pop(), False
+        except IndexError:
+            return cast("Exchange", self.reads.connection_pool.make_connection()), True
 
     def command(self, *words: Word) -> Any:
         """Send one command as a write; errors are Redis' own."""
@@ -119,3 +154,23 @@ class RedisClient:
             except StoreDown:
                 time.sleep(PAUSE)
         return self.run(script, words, self.writes)
+
+
+def parts(url: str) -> tuple[str, str, int, int]:
+    """Return scheme, host, port and number of the database.
+
+    Raises
+    ------
+    InputError
+        If the URL has something else, or lacks the host.
+    """
+    try:
+        found = urlsplit(url)
+        port, db = found.port or PORT, int(found.path.removeprefix("/") or 0)
+    except ValueError:
+        found, port, db = urlsplit("redis:"), 0, 0
+    if not found.hostname or found.query or found.fragment:
+        scheme, _, rest = url.partition("://")
+        message = f"store `{scheme}://{rest.rpartition('@')[2]}` is no address; give {scheme}://HOST:PORT/0, no more"
+        raise InputError(message)
+    return found.scheme, found.hostname, port, db

@@ -41,49 +41,6 @@ class Script:
         object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
-# ARGV: prefix, number of sources, their names; then for each view: name, place of its source, number of keys, keys.
-# One string is answered: sizes as int32 (-1: none), then the bytes of: generation, epoch, cut, end of each source; of each
-# view its closed records, then its open ones. A reply of many strings costs its reader far more.
-READ = Script("""
-local prefix, sources, at = ARGV[1], tonumber(ARGV[2]), 3
-local fields = {}
-for place = 1, sources do
-  local source = ARGV[at]
-  fields[4 * place - 3], fields[4 * place - 2] = 'generation:' .. source, 'epoch:' .. source
-  fields[4 * place - 1], fields[4 * place] = 'cut:' .. source, 'end:' .. source
-  at = at + 1
-end
-local pointers = redis.call('HMGET', prefix .. 'pointer', unpack(fields))
-local sizes, found, n, held = {}, {}, 0, 0
-local function add(values, count)
-  for each = 1, count do
-    local value = values[each]
-    n = n + 1
-    if value then
-      held = held + 1
-      found[held] = value
-      sizes[n] = struct.pack('<i4', #value)
-    else
-      sizes[n] = '\\255\\255\\255\\255'
-    end
-  end
-end
-add(pointers, 4 * sources)
-while at <= #ARGV do
-  local view, place, count = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local generation, epoch = pointers[4 * place - 3] or '0', pointers[4 * place - 2] or ''
-  at = at + 3
-  for _, key in ipairs({prefix .. 'closed:' .. generation .. ':' .. view, prefix .. 'open:' .. epoch .. ':' .. view}) do
-    for first = at, at + count - 1, 1000 do  -- what fits on Lua's stack
-      local last = math.min(first + 999, at + count - 1)
-      add(redis.call('HMGET', key, unpack(ARGV, first, last)), last - first + 1)
-    end
-  end
-  at = at + count
-end
-return table.concat(sizes) .. table.concat(found)
-""")
-
 # ARGV: key of the records, of the two counters, of this write, seconds that it is kept, view; then for each record:
 # entity, version that was read (empty: none), new record with its version, rejected, applied.
 # Answers the places of the records that another writer has changed, with commas; the same if it is sent again.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import random
 import secrets
-import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from typing import Any, Self, cast
 
 from unskew.online.redis_client import RedisClient, Word
 from unskew.online.redis_files import rewrite_files
-from unskew.online.redis_scripts import DROP, DROP_EPOCH, FLIP, FORMAT, PREFIX, READ, SWAP, VERSION
+from unskew.online.redis_scripts import DROP, DROP_EPOCH, FLIP, FORMAT, PREFIX, SWAP, VERSION
+from unskew.online.redis_wire import hmget, strings
 from unskew.online.store import (
     CHECKSUM,
     Change,
@@ -39,10 +39,19 @@ from unskew.online.store import (
 )
 from unskew.pipelines.errors import StoreError
 
-POINTER = 4  # fields of a source
-AT_ONCE = 256  # records of one command: others wait for no longer
+Held = tuple[bytes | None, ...]  # generation, epoch, cut, batch_end of a source as Redis holds them
+FIELDS = 4
+NOTHING: Held = (None,) * FIELDS
+AT_ONCE, BYTES = 256, 1 << 18  # records of one command, and bytes of one script: others wait for no longer
 ATTEMPTS = 50  # to change a record before another writer does
-KEPT = 300  # seconds for which a write answers the same
+
+
+def key(*parts: object) -> str:
+    """Return the name of a key in Redis."""
+    return PREFIX + ":".join(map(str, parts))
+
+
+POINTER, CLOSED, OPEN = (key(each).encode() for each in ("pointer", "closed", "open"))
 
 
 class RedisStore:
@@ -60,7 +69,8 @@ class RedisStore:
     Raises
     ------
     StoreError
-        If Redis refuses the password or holds a store of another format; `StoreDown` if it cannot be reached.
+        If Redis refuses the password, holds a store of another format or may evict records; `StoreDown` if it cannot be
+        reached.
 
     Attributes
     ----------
@@ -76,10 +86,16 @@ class RedisStore:
             url, username=username, password=password, ssl_cafile=ssl_cafile, timeout=timeout, write_timeout=write_timeout
         )  # fmt: skip
         self.address = self.client.address
+        self.known: dict[str, Held] = {}  # pointers as the newest read saw them; replaced whole
         with self.client.errors():
             found = cast("bytes | None", self.client.reads.get(key("format")))
+            memory = cast("dict[str, Any]", self.client.reads.info("memory"))
+        policy = str(memory.get("maxmemory_policy", ""))
+        if policy.startswith("allkeys") and memory.get("maxmemory"):
+            message = f"store `{self.address}` may evict records (`{policy}`); set its maxmemory-policy to noeviction"
+            raise StoreError(message)
         if found not in (None, FORMAT):
-            message = f"store `{self.address}` has format {found!r}, not {FORMAT!r}; build it anew by `unskew upload`"
+            message = f"store `{self.address}` has format `{(found or b'').decode()}`, not `{FORMAT.decode()}`; build it anew by `unskew upload`"
             raise StoreError(message)
 
     def __enter__(self) -> Self:
@@ -102,14 +118,14 @@ class RedisStore:
 
     def pointer(self, source: str) -> Pointer | None:
         """Return what reads of a source see; None before the first upload or job."""
-        fields = [f"{name}:{source}" for name in ("generation", "epoch", "cut", "end")]
+        fields = [each.decode() for each in pointer_fields(source)]
         with self.client.errors():
             found = cast("list[bytes | None]", self.client.reads.hmget(key("pointer"), fields))
-        return self.pointer_of(found)
+        return self.pointer_of(tuple(found))
 
-    def pointer_of(self, found: Sequence[bytes | None]) -> Pointer | None:
+    def pointer_of(self, held: Held) -> Pointer | None:
         """Return a source's pointer; None where it has none."""
-        generation, epoch, cut, end = found
+        generation, epoch, cut, end = held
         if generation is None and epoch is None:
             return None
         none = Pointer()
@@ -121,7 +137,7 @@ class RedisStore:
                 none.batch_end if end is None else int(end),
             )
         except ValueError as error:
-            what = f"pointer `{found}`"
+            what = f"pointer `{held}`"
             raise damaged(self.address, what) from error
 
     def content(self, side: Side, owner: str, view: str) -> ViewContent | None:
@@ -137,49 +153,55 @@ class RedisStore:
     def read(
         self, views: Mapping[str, tuple[str, str]], keys: Mapping[str, Sequence[bytes]]
     ) -> tuple[dict[str, Pointer], dict[str, Records]]:
-        """Return pointers and records of one moment, by one round trip (`Store.read`)."""
+        """Return pointers and records of one moment, by one round trip (`Store.read`).
+
+        The records are asked for under the pointers of the read before. The pointers that come with them tell whether
+        those still hold; if not (there was a flip), the records are asked for again.
+        """
         sources = list(dict.fromkeys(source for _, source in views.values()))
-        words: list[Word] = [PREFIX, len(sources), *sources]
-        count = POINTER * len(sources)
-        for read, (view, source) in views.items():
-            words += [view, sources.index(source) + 1, len(keys[read]), *keys[read]]
-            count += 2 * len(keys[read])
-        reply: bytes = self.client.run(READ, words)
-        sizes = struct.unpack_from(f"<{count}i", reply)
-        at = 4 * count
-        pointers: dict[str, Pointer] = {}
-        for place, source in enumerate(sources):
-            own, at = cut(reply, at, sizes[POINTER * place : POINTER * (place + 1)])
-            pointer = self.pointer_of(own)
+        asked = [(read, *view, strings(keys[read]), len(keys[read])) for read, view in views.items() if keys[read]]
+        fields = [each for source in sources for each in pointer_fields(source)]
+        first = hmget(POINTER, strings(fields), len(fields))
+        counts = [len(fields), *(count for *_, count in asked for _ in range(2))]
+        known = self.known
+        while True:
+            commands = [first]
+            for _, view, source, entities, count in asked:
+                generation, epoch, *_ = known.get(source, NOTHING)
+                commands.append(hmget(b"%b:%b:%b" % (CLOSED, generation or b"0", view.encode()), entities, count))
+                commands.append(hmget(b"%b:%b:%b" % (OPEN, epoch or b"", view.encode()), entities, count))
+            data, spans = self.client.transaction(commands, counts)
+            now = held_pointers(sources, data, spans)
+            if all(now[source][:2] == known.get(source, NOTHING)[:2] for source in sources):
+                break
+            self.known = known = known | now
+        pointers = {source: self.pointer_of(held) for source, held in now.items()}
+        for source, pointer in pointers.items():
             if pointer is None:
                 raise never_filled(self.address, source)
-            pointers[source] = pointer
-        records: dict[str, Records] = {}
-        first = POINTER * len(sources)
-        for read in views:
-            n = len(keys[read])
-            closed, at = self.checked(reply, at, sizes[first : first + n], 0)
-            opened, at = self.checked(reply, at, sizes[first + n : first + 2 * n], VERSION)
-            first += 2 * n
+        records: dict[str, Records] = {read: [] for read in views}
+        at = len(fields)
+        for read, *_, count in asked:
+            closed = self.checked(data, spans[at : at + count], CHECKSUM)
+            opened = self.checked(data, spans[at + count : at + 2 * count], CHECKSUM + VERSION)
             records[read] = list(zip(closed, opened, strict=True))
-        return pointers, records
+            at += 2 * count
+        return cast("dict[str, Pointer]", pointers), records
 
-    def checked(self, reply: bytes, at: int, sizes: Sequence[int], behind: int) -> tuple[list[bytes | None], int]:
-        """Return records without what stands behind them, and where the next begin."""
+    def checked(self, data: bytes, spans: Sequence[tuple[int, int]], behind: int) -> list[bytes | None]:
+        """Return records without the checksum and what else stands behind them."""
         found: list[bytes | None] = []
-        for size in sizes:
-            if size < 0:
+        for start, end in spans:
+            if start < 0:
                 found.append(None)
                 continue
-            end = at + size - behind
-            record = reply[at : end - CHECKSUM]
-            sound = zlib.crc32(record) == int.from_bytes(reply[end - CHECKSUM : end], "little")
-            if not sound or size < behind + CHECKSUM:
+            seal = end - behind
+            record = data[start:seal]
+            if seal < start or zlib.crc32(record) != int.from_bytes(data[seal : seal + CHECKSUM], "little"):
                 what = "a record"
                 raise damaged(self.address, what)
             found.append(record)
-            at += size
-        return found, at
+        return found
 
     def flips(self, source: str) -> list[Flip]:
         """Return the recorded flips of a source, oldest first."""
@@ -306,14 +328,16 @@ class RedisStore:
     def swapped(self, epoch: str, view: str, rows: Sequence[tuple[bytes, bytes, bytes, int, int]]) -> list[int]:
         """Write the rows' records whose version is still the one that was read; return the places of the others."""
         lost: list[int] = []
-        for at in range(0, len(rows), AT_ONCE):
+        at = 0
+        for size in script_sizes([len(record) for _, _, record, *_ in rows]):
             version = secrets.token_bytes(VERSION)
             words: list[Word] = [key("open", epoch, view), key("rejected", epoch), key("applied", epoch)]
-            words += [key("write", version.hex()), KEPT, view]
-            for entity, read, record, rejected, applied in rows[at : at + AT_ONCE]:
+            words += [key("write", version.hex()), self.client.remembered, view]
+            for entity, read, record, rejected, applied in rows[at : at + size]:
                 words += [entity, read, sealed(record) + version, rejected, applied]
             answer: bytes = self.client.run_write(SWAP, words)
             lost += [at + int(each) for each in answer.split(b",") if each]
+            at += size
         return lost
 
     def put_job(self, epoch: str, job: Mapping[str, Any]) -> None:
@@ -396,15 +420,24 @@ class RedisStore:
         rewrite_files(self.client)
 
 
-def key(*parts: object) -> str:
-    """Return the name of a key in Redis."""
-    return PREFIX + ":".join(map(str, parts))
+def script_sizes(lengths: Sequence[int]) -> Iterator[int]:
+    """Yield how many records each script takes, so that none holds up others for long."""
+    count = held = 0
+    for length in lengths:
+        if count == AT_ONCE or (count and held + length > BYTES):
+            yield count
+            count = held = 0
+        count, held = count + 1, held + length
+    if count:
+        yield count
 
 
-def cut(reply: bytes, at: int, sizes: Sequence[int]) -> tuple[list[bytes | None], int]:
-    """Return the parts of a reply from a place on, None where the size is -1, and where the next begin."""
-    found: list[bytes | None] = []
-    for size in sizes:
-        found.append(None if size < 0 else reply[at : at + size])
-        at += max(size, 0)
-    return found, at
+def pointer_fields(source: str) -> list[bytes]:
+    """Return the fields of a source's pointer."""
+    return [f"{name}:{source}".encode() for name in ("generation", "epoch", "cut", "end")]
+
+
+def held_pointers(sources: Sequence[str], data: bytes, spans: Sequence[tuple[int, int]]) -> dict[str, Held]:
+    """Return the pointers that stand first in a reply."""
+    cells = [None if start < 0 else data[start:end] for start, end in spans[: FIELDS * len(sources)]]
+    return {source: tuple(cells[FIELDS * n : FIELDS * (n + 1)]) for n, source in enumerate(sources)}

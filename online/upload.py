@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,17 @@ import pyarrow.parquet as pq
 from unskew.online.asked import entity_key
 from unskew.online.read import check_fingerprints
 from unskew.online.store import Store, ViewContent
-from unskew.pipelines.errors import InputError
+from unskew.pipelines.errors import InputError, StoreDown, StoreError
 from unskew.pipelines.manifest import check_files, read_manifest
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import closed_layout
+from unskew.pipelines.timegrid import MINUTE
+
+GRACE = 10 * MINUTE  # ms; a read takes its layout a moment after its records
 
 
-def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int) -> int:
-    """Write an upload's records and let reads see them, all views at once.
+def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int, *, grace: int = GRACE) -> int:
+    """Write an upload's records and let reads see them, all views at once; then drop what was superseded before.
 
     Parameters
     ----------
@@ -27,6 +32,8 @@ def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int) -
         As `unskew.backfill` wrote it.
     instant
         The time of the flip, ms, for the recorded history.
+    grace
+        Generations that no read has seen for longer than this, ms by the recorded flips, are dropped.
 
     Returns
     -------
@@ -57,7 +64,25 @@ def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int) -
     except BaseException:
         store.drop_generation(generation)
         raise
+    drop_superseded(store, [each.name for each in plan.sources], instant - grace)
     return generation
+
+
+def drop_superseded(store: Store, sources: Sequence[str], before: int) -> None:
+    """Drop the generations that the flips of these sources have superseded before an instant, ms.
+
+    One that reads still see, of these sources or of another set's, stays. What cannot be dropped now (the upload is live
+    all the same) is left to the next upload.
+    """
+    ended: dict[int, int] = {}
+    with suppress(StoreDown):
+        for source in sources:
+            for flip, following in pairwise(store.flips(source)):
+                ended[flip.generation] = max(following.instant, ended.get(flip.generation, following.instant))
+        for generation in store.generations():
+            if ended.get(generation, before) < before:
+                with suppress(StoreError):
+                    store.drop_generation(generation)
 
 
 def source_ends(path: Path, source: SourcePlan, manifest: dict[str, Any]) -> tuple[int, int]:

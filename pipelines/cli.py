@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from unskew.pipelines.commands import (
+    archive,
     batch,
+    cluster,
     definitions,
     demo,
     dev,
@@ -38,7 +40,23 @@ def root(debug: Annotated[bool, typer.Option(help="Show the traceback of an erro
     STATE["debug"] = debug
 
 
-for each in (definitions, simulation, batch, online, stream, serving, erasure, explanation, parity, model, demo, dev):
+COMMANDS = (
+    definitions,
+    simulation,
+    batch,
+    online,
+    stream,
+    archive,
+    serving,
+    erasure,
+    explanation,
+    parity,
+    model,
+    demo,
+    dev,
+    cluster,
+)
+for each in COMMANDS:
     each.register(app)
 
 

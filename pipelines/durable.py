@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SUFFIX = ".erasing"
+REPLACED = ".replaced"
 
 
 def aside(path: Path) -> Path:
@@ -15,9 +16,24 @@ def aside(path: Path) -> Path:
     return path.with_name(f".{path.name}{SUFFIX}")
 
 
+def replaced(path: Path) -> Path:
+    """Return the hidden name under which a file is kept for a while once another has taken its place."""
+    return path.with_name(f".{path.name}{REPLACED}")
+
+
 def leftovers(folder: Path) -> Iterator[Path]:
-    """Yield what a run that was cut off has left aside below a folder."""
+    """Yield what a run that was cut off has left aside below a folder, and what is kept there of replaced files."""
     yield from folder.rglob(f".*{SUFFIX}")
+    yield from folder.rglob(f".*{REPLACED}")
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a file that appears whole, once it is on the disk."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(content, encoding="utf-8")
+    sync(new)
+    new.replace(path)
+    sync(path.parent)
 
 
 def swap(path: Path) -> None:

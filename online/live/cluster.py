@@ -8,41 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from unskew.online.live.flink_home import JOB_MANAGER, TASK_MANAGER, flink_command
+from unskew.online.live.flink_settings import JOB_MANAGER_MEMORY, TaskManagerMemory, write_settings
 from unskew.online.live.processes import HOST, Process, free_port, take_port
 from unskew.online.live.server import Server
 from unskew.pipelines.errors import EngineError
 
 PATIENCE = 90.0  # s
-JOB_MANAGER_MEMORY = ["-Xms256m", "-Xmx512m", "-XX:MaxMetaspaceSize=256m"]
-# what Flink's scripts would work out from one size, 1.2 GiB; a TaskManager that is started without them needs each by name
-TASK_MANAGER_MEMORY = ["-Xms448m", "-Xmx448m", "-XX:MaxDirectMemorySize=192m", "-XX:MaxMetaspaceSize=256m"]
-TASK_MANAGER_SIZES = {
-    "taskmanager.cpu.cores": "1.0",
-    "taskmanager.memory.framework.heap.size": "128m",
-    "taskmanager.memory.task.heap.size": "320m",
-    "taskmanager.memory.framework.off-heap.size": "128m",
-    "taskmanager.memory.task.off-heap.size": "0m",
-    "taskmanager.memory.network.min": "64m",
-    "taskmanager.memory.network.max": "64m",
-    "taskmanager.memory.managed.size": "256m",
-    "taskmanager.memory.jvm-metaspace.size": "256m",
-    "taskmanager.memory.jvm-overhead.min": "128m",
-    "taskmanager.memory.jvm-overhead.max": "128m",
-}
-# a TaskManager that was killed counts as there for the heartbeat's timeout: fixed restarts run out before that
-FAILURES = {
-    "cluster.registration.error-delay": "500ms",  # else a TaskManager that is up first waits 10 s
-    "heartbeat.interval": "2s",
-    "heartbeat.timeout": "8s",
-    "restart-strategy.type": "exponential-delay",
-    "restart-strategy.exponential-delay.initial-backoff": "1s",
-    "restart-strategy.exponential-delay.max-backoff": "10s",
-}
-STATE = {
-    "state.backend.type": "rocksdb",
-    "execution.checkpointing.incremental": "true",
-    "execution.checkpointing.storage": "filesystem",
-}
 
 
 class FlinkCluster(Server):
@@ -65,6 +36,7 @@ class FlinkCluster(Server):
         """Say where it will run."""
         self.folder, self.port, self.rpc = folder.absolute(), take_port(port), free_port()
         self.task_manager_count, self.slots = task_managers, slots
+        self.memory = TaskManagerMemory()
         self.job_manager: Process | None = None
         self.task_managers: dict[str, Process] = {}  # by their names, which Flink knows too
         self.started = 0
@@ -120,8 +92,7 @@ class FlinkCluster(Server):
 
     def configure(self) -> None:
         """Write the settings."""
-        (self.folder / "conf").mkdir(parents=True, exist_ok=True)
-        (self.folder / "checkpoints").mkdir(exist_ok=True)
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         places = {
             "jobmanager.rpc.address": HOST,
             "jobmanager.rpc.port": str(self.rpc),
@@ -134,8 +105,7 @@ class FlinkCluster(Server):
             "rest.port": str(self.port),
             "execution.checkpointing.dir": (self.folder / "checkpoints").as_uri(),
         }
-        lines = [f'{key}: "{value}"\n' for key, value in {**places, **TASK_MANAGER_SIZES, **FAILURES, **STATE}.items()]
-        (self.folder / "conf" / "config.yaml").write_text("".join(lines), encoding="utf-8")
+        write_settings(self.folder, places, self.memory)
 
     def launch_job_manager(self) -> None:
         """Start the JobManager."""
@@ -146,7 +116,7 @@ class FlinkCluster(Server):
         self.started += 1
         name = f"taskmanager-{self.started}"
         self.task_managers[name] = self.launch(
-            name, TASK_MANAGER, TASK_MANAGER_MEMORY, f"-Dtaskmanager.resource-id={name}"
+            name, TASK_MANAGER, self.memory.options(), f"-Dtaskmanager.resource-id={name}"
         )
 
     def launch(self, name: str, program: str, memory: list[str], *settings: str) -> Process:

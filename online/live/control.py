@@ -9,8 +9,10 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import urlparse
 
+from unskew.online.account import Account
 from unskew.online.checkpoints import newest_checkpoint, require_living
 from unskew.online.flink_process import execute
+from unskew.online.live.fates import take_account
 from unskew.online.live.flink_rest import ENDED, RUNNING, ClusterDown, FlinkRest, JobStatus
 from unskew.online.live.jars import connector_jar
 from unskew.online.live.jobs import FATES, Job, cluster_settings, compiled, new_job
@@ -248,6 +250,12 @@ class Control:
         topic = topic_of(self.plan.source(job.source))
         done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic)
         return {each: end - done.get(each, 0) for each, end in end_offsets(self.settings.kafka, topic).items()}
+
+    def account(self, job: Job) -> Account:
+        """Return what became of every message up to the job's last checkpoint."""
+        ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(job.source)))
+        read = sum(ends.values()) - sum(self.lag(job).values()) - sum(job.starts.values())
+        return take_account(self.plan, job, self.store, self.settings.kafka, read)
 
     def described(self, job: Job) -> dict[str, object]:
         """Return what is known of a job, for people and for scripts."""

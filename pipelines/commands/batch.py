@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from unskew.pipelines.commands.online import check_store, open_store
+from unskew.pipelines.commands.online import made_store, open_store
 from unskew.pipelines.commands.options import (
+    STORE_HELP,
     BeamOptions,
     Defs,
     Events,
@@ -48,7 +49,7 @@ def backfill(
     ] = "event_time",
     lag: Annotated[str | None, typer.Option(help="With arrival: from arrival to servable, e.g. 2s.")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="With arrival: store whose recorded uploads made late events known.")
+        str | None, typer.Option(help="With arrival: store whose recorded uploads made late events known.")
     ] = None,
     t: Annotated[str, typer.Option(help="Column of the instant.")] = "t",
     reuse: Annotated[
@@ -94,9 +95,11 @@ def upload(
     name: SetName = None,
     cut: Annotated[
         str | None,
-        typer.Option(help="Instant up to which the archive is complete by arrival; default: its end less 1 min."),
+        typer.Option(
+            help="Instant up to which the archive is complete by arrival; default: what its commits say, else its end less 1 min."
+        ),
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Load the upload into this store at once.")] = None,
+    store: Annotated[str | None, typer.Option(help=f"Load the upload into this store at once. {STORE_HELP}")] = None,
     at: Annotated[str | None, typer.Option(help="Instant of the flip that the store records; default: now.")] = None,
     beam: BeamOptions = None,
     as_json: Json = False,
@@ -105,7 +108,7 @@ def upload(
     plan = load_plan(defs, name)
     flip_at = None if at is None else instant(at)
     if store is not None:
-        check_store(store)
+        made_store(store).close()  # before the work, not after it
     from unskew.backfill.upload import upload as run  # noqa: PLC0415 - starts Beam
 
     with quiet_engines():
@@ -116,8 +119,7 @@ def upload(
             cut=None if cut is None else instant(cut),
             options=beam or (),
         )
-    if store is not None:
-        load(plan, store, output, flip_at)
+    live = "" if store is None else f", and live in {load(plan, store, output, flip_at)}"
     if as_json:
         print_json(manifest)
         return
@@ -125,13 +127,13 @@ def upload(
         typer.echo(
             f"{source}: tiles closed before {ends['batch_end']} ms, from an archive complete up to {ends['cut']} ms"
         )
-    typer.echo(f"the upload is in {output}" + ("" if store is None else f", and live in {store}"))
+    typer.echo(f"the upload is in {output}{live}")
 
 
-def load(plan: SetPlan, store: Path, folder: Path, at: int | None) -> None:
-    """Load an upload into a store."""
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
+def load(plan: SetPlan, store: str, folder: Path, at: int | None) -> str:
+    """Load an upload into a store; return the store's address."""
     from unskew.online.upload import load_upload  # noqa: PLC0415
 
-    with SqliteStore(store) as opened:
+    with made_store(store) as opened:
         load_upload(opened, plan, folder, time.time_ns() // 1_000_000 if at is None else at)
+        return opened.address

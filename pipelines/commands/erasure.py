@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from unskew.pipelines.commands.online import open_store, parse_cell
-from unskew.pipelines.commands.options import Defs, Json, SetName, events_by_source, load_plan, print_json
+from unskew.pipelines.commands.options import (
+    STORE_HELP,
+    Defs,
+    Json,
+    SetName,
+    events_by_source,
+    load_plan,
+    print_json,
+)
 from unskew.pipelines.erasure import Place, Subject, subject
 from unskew.pipelines.errors import InputError
 
@@ -40,7 +48,7 @@ def erase(
     upload: Annotated[list[Path] | None, typer.Option(help="Folder of an upload; repeatable.")] = None,
     training_set: Annotated[list[Path] | None, typer.Option(help="Folder of a training set; repeatable.")] = None,
     stream: Annotated[list[Path] | None, typer.Option(help="Output folder of a stream; repeatable.")] = None,
-    store: Annotated[Path | None, typer.Option(help="SQLite file of the online store.")] = None,
+    store: Annotated[str | None, typer.Option(help=STORE_HELP)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased; change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -99,7 +107,7 @@ def parquet_places(
     yield from (training_set(who, each) for each in training_sets)
 
 
-def online_places(who: Subject, streams: Sequence[Path], store: Path | None, stack: ExitStack) -> Iterator[Place]:
+def online_places(who: Subject, streams: Sequence[Path], store: str | None, stack: ExitStack) -> Iterator[Place]:
     """Yield what Flink writes, and the store."""
     from unskew.online.erase_output import OutputPlace  # noqa: PLC0415 - compiles the kernels
     from unskew.online.erasure import StorePlace  # noqa: PLC0415

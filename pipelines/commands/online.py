@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from unskew.pipelines.plan import ColumnPlan, SetPlan
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from unskew.online.store_sqlite import SqliteStore
+    from unskew.online.store import Store as OnlineStore
 
 
 def register(app: typer.Typer) -> None:
@@ -73,21 +74,23 @@ def readable(table: pa.Table) -> list[list[Any]]:
     ]
 
 
-def check_store(path: Path) -> None:
-    """Open the store that a command will write, or make it: before the work, not after it."""
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
+def made_store(store: str) -> OnlineStore:
+    """Open a store; an SQLite file is made where there is none."""
+    from unskew.online.live.settings import StoreSettings, load_settings  # noqa: PLC0415
+    from unskew.online.stores import is_redis, open_store  # noqa: PLC0415
 
-    SqliteStore(path).close()
+    settings = load_settings().store if is_redis(store) else StoreSettings()
+    return open_store(replace(settings, url=store))
 
 
-def open_store(path: Path) -> SqliteStore:
+def open_store(store: str) -> OnlineStore:
     """Open a store that must be there."""
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
+    from unskew.online.stores import is_redis  # noqa: PLC0415
 
-    if not path.exists():
-        message = f"store `{path}` does not exist; run `unskew upload --store {path}`"
+    if not is_redis(store) and not Path(store).exists():
+        message = f"store `{store}` does not exist; run `unskew upload --store {store}`"
         raise InputError(message)
-    return SqliteStore(path)
+    return made_store(store)
 
 
 def asked_rows(plan: SetPlan, cells: Sequence[str] | None, rows: Path | None) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ Cells = Annotated[list[str] | None, typer.Argument(help="COLUMN=VALUE for each k
 Rows = Annotated[
     Path | None, typer.Option(help="JSON lines with keys and request columns, one row a line, instead of COLUMN=VALUE.")
 ]
-Store = Annotated[Path, typer.Option(help="SQLite file of the online store.")]
+STORE_HELP = "The online store: an SQLite file, or redis://HOST:PORT/0 (password: UNSKEW_STORE_PASSWORD)."
+Store = Annotated[str, typer.Option(help=STORE_HELP)]
 SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="TOML file with the addresses of the parts; default: unskew.toml.")
 ]

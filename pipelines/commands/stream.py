@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unskew.pipelines.commands.online import check_store
+from unskew.pipelines.commands.online import made_store
 from unskew.pipelines.commands.options import (
+    STORE_HELP,
     Defs,
     Json,
     SetName,
@@ -44,7 +45,7 @@ def register(app: typer.Typer) -> None:
         epilog="Example: unskew stream files --defs feature_defs/fraud.py --set fraud --source transactions "
         "--input build/log/transactions --output build/stream --store build/store.sqlite",
     )(files)
-    for each in (submit, status, stop, resume, upgrade, rebuild, run):
+    for each in (submit, status, account, stop, resume, upgrade, rebuild, run):
         jobs.command()(each)
     app.add_typer(jobs, name="stream")
     app.command(epilog="Example: unskew materialize --defs feature_defs/fraud.py --set fraud")(materialize)
@@ -58,7 +59,8 @@ def files(
     source: Annotated[str | None, typer.Option(help="Source, where the set has several.")] = None,
     since: Annotated[str | None, typer.Option(help="Keep only events from this instant on.")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Write the tiles into this store, and start from its batch_end.")
+        str | None,
+        typer.Option(help=f"Write the tiles into this store, and start from its batch_end. {STORE_HELP}"),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Wait for further files until interrupted.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was cut off.")] = False,
@@ -70,15 +72,14 @@ def files(
     from unskew.online.stream import run_id, run_stream  # noqa: PLC0415 - starts Flink
 
     if store is not None:
-        check_store(store)
+        made_store(store).close()  # before the work, not after it
     start = batch_end(store, chosen) if since is None else instant(since)
     account = run_stream(plan, chosen, input_folder, output_folder, since=start, watch=watch, resume=resume)
     found: dict[str, Any] = asdict(account)
     if store is not None:
         from unskew.online.materialise import materialise  # noqa: PLC0415
-        from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
-        with SqliteStore(store) as opened:
+        with made_store(store) as opened:
             applied = materialise(opened, plan, chosen, output_folder, epoch=run_id(output_folder))
         found |= {"rows_written": applied.rows, "writes_rejected": applied.rejected}
     if as_json:
@@ -100,14 +101,13 @@ def choose_source(plan: SetPlan, name: str | None) -> str:
     return chosen
 
 
-def batch_end(store: Path | None, source: str) -> int | None:
+def batch_end(store: str | None, source: str) -> int | None:
     """Return where the store's closed tiles end; None where it has none."""
-    if store is None or not store.exists():
+    if store is None:
         return None
     from unskew.online.store import BEGINNING  # noqa: PLC0415
-    from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
-    with SqliteStore(store) as opened:
+    with made_store(store) as opened:
         pointer = opened.pointer(source)
     return None if pointer is None or pointer.batch_end == BEGINNING else pointer.batch_end
 
@@ -163,6 +163,18 @@ def status(
         return
     for each in told or [{"job": "none; run `unskew stream submit`"}]:
         typer.echo("\n".join(f"{key}  {value}" for key, value in each.items() if value not in ("", None)))
+
+
+def account(
+    defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None, as_json: Json = False
+) -> None:
+    """Count what became of every message that the job of a source has read."""
+    with control(defs, name, source, settings) as (found, chosen):
+        told = asdict(found.account(found.job(chosen)))
+    if as_json:
+        print_json(told)
+        return
+    typer.echo(", ".join(f"{key} {value}" for key, value in told.items() if value != {}))
 
 
 def stop(defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None) -> None:

@@ -4,7 +4,7 @@ import base64
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from unskew.online.erasure import StorePlace
 from unskew.online.materialise import Materialiser, materialise
 from unskew.online.raw_lines import is_of
 from unskew.online.read import FeatureReader
+from unskew.online.store import Store
 from unskew.online.store_sqlite import SqliteStore
 from unskew.online.stream import run_id, run_stream
 from unskew.online.upload import load_upload
@@ -180,6 +181,19 @@ def test_a_composite_key_leaves_the_card(world: Path) -> None:
     held = output.find()
     assert held["rows of pair__tiles"] > 0
     assert "rows of card__tiles" not in held
+
+
+def test_records_of_every_job_go_by_a_part_of_their_key(fresh_store: Callable[[], Store]) -> None:
+    with fresh_store() as store:
+        for epoch in ("one", "two"):
+            Materialiser(store, PLAN, "tx", epoch).apply(stream_rows(PLAN, "tx", rows()))
+        nothing = {"closed records of card": 0, "closed records of pair": 0}
+        place = StorePlace(subject(PLAN, {"card": GONE}), store)
+        assert place.find() == nothing | {"open records of card": 2, "open records of pair": 2 * 3}
+        place.erase()
+        assert place.find() == nothing | {"open records of card": 0, "open records of pair": 0}
+        others = [StorePlace(subject(PLAN, {"card": each}), store).find()["open records of card"] for each in CARDS[1:]]
+        assert others == [2] * len(others)
 
 
 def test_what_a_job_carries_is_named(world: Path) -> None:

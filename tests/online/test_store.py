@@ -16,11 +16,12 @@ from unskew.online.asked import entity_key
 from unskew.online.kernels import AHEAD, BEHIND
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
-from unskew.online.store import Flip, Pointer, Store
+from unskew.online.store import Flip, Pointer, Store, ViewContent
 from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count, plan
-from unskew.pipelines.errors import InputError, StoreError
+from unskew.pipelines.errors import InputError, StoreDown, StoreError
+from unskew.pipelines.records import Layout
 
 Fresh = Callable[[], Store]
 DAY, HOUR = 86_400_000, 3_600_000
@@ -61,11 +62,13 @@ def test_writes_are_idempotent_and_an_expired_tile_is_rejected(fresh_store: Fres
         writer.apply({view: [(each, rows.slice(0, 2)) for each, rows in batch] for view, batch in whole.items()})
         assert read(store, 10_000) == expected
         assert store.rejected("job") == 2
+        assert store.applied("job") == store.applied("job", "card") == writer.applied.events == 3
         # A tile whose state expired starts anew: more rows than stored, but a later first arrival.
         anew = stream_rows(PLAN, "tx", [row(10 + n, 4_000 + n) for n in range(5)])
         writer.apply(anew)
         assert read(store, 10_000) == expected
-        assert store.rejected("job") == 2 + 5
+        assert store.rejected("job") == store.rejected("job", "card") == 2 + 5
+        assert store.applied("job") == 3
 
 
 def test_a_read_takes_the_version_before_its_instant(fresh_store: Fresh) -> None:
@@ -236,6 +239,69 @@ def test_a_spoilt_upload_is_refused_and_leaves_nothing(how: str, tmp_path: Path,
         assert store.held("card", [entity_key([who]) for who in range(5)]) == {"closed": 0, "open": 0}
 
 
+def test_what_was_superseded_long_ago_is_dropped(fresh_store: Fresh, tmp_path: Path) -> None:
+    #   minute:   0    5          16
+    #   reads:    |-1--|----2-----|--3--       at 16, 1 was superseded 11 minutes ago, 2 just now; the grace is 10
+    folder = uploaded(tmp_path / "up")
+    with fresh_store() as store:
+        for minute, held in ((0, [1]), (5, [1, 2]), (16, [2, 3])):
+            load_upload(store, PLAN, folder, minute * 60_000)
+            assert store.generations() == held
+        abandoned = store.new_generation()  # of an uploader that is at work, or was
+        store.put_content("closed", str(abandoned), "card", ViewContent(Layout(())))
+        load_upload(store, PLAN, folder, 16 * 60_000 + 2, grace=1)
+        assert store.generations() == [3, 4, 5]
+        load_upload(store, PLAN, folder, 17 * 60_000, grace=0)
+        assert store.generations() == [4, 5, 6]
+        assert [each.generation for each in store.flips("tx")] == [1, 2, 3, 5, 6]
+        assert store.held("card", [entity_key([1])]) == {"closed": 2, "open": 0}
+
+
+def test_a_generation_that_another_source_reads_is_kept(fresh_store: Fresh, tmp_path: Path) -> None:
+    with fresh_store() as store:
+        load_upload(store, PLAN, uploaded(tmp_path / "up"), 0)
+        store.flip(1, {"other": (0, 0)}, 0)
+        for minute in (1, 60, 120):
+            load_upload(store, PLAN, tmp_path / "up", minute * 60_000)
+        assert store.generations() == [1, 3, 4]
+
+
+def test_uploaders_at_once_have_generations_of_their_own(fresh_store: Fresh) -> None:
+    with fresh_store() as store:
+        assert [store.new_generation() for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_job_may_write_before_it_is_read(fresh_store: Fresh) -> None:
+    rows = [row(1, 1_000), row(2, 2_000, 10)]
+    with fresh_store() as store:
+        Materialiser(store, PLAN, "tx", "old").apply(stream_rows(PLAN, "tx", rows[:1]))
+        writer = Materialiser(store, PLAN, "tx", "new", flip=False)
+        writer.apply(stream_rows(PLAN, "tx", rows))
+        assert read(store, 10_000)["card.n_2h"] == 1
+        store.start_epoch("tx", "new")
+        assert read(store, 10_000)["card.n_2h"] == 2
+        assert (store.applied("old"), store.applied("new"), writer.applied.events) == (1, 2, 2)
+
+
+def test_jobs_are_kept_by_epoch(fresh_store: Fresh) -> None:
+    job = {"source": "tx", "set": "cards", "views": {"card": "é"}, "starts": {"0": 17}, "since": -5, "state": "running"}
+    with fresh_store() as store:
+        assert store.jobs() == {}
+        store.put_job("tx-2", job)
+        store.put_job("tx-1", job | {"state": "stopped"})
+        store.put_job("tx-2", job | {"state": "replaced"})
+        assert store.jobs() == {"tx-1": job | {"state": "stopped"}, "tx-2": job | {"state": "replaced"}}
+
+
+def test_a_flip_is_of_all_sources_or_none(fresh_store: Fresh) -> None:
+    with fresh_store() as store:
+        store.flip(1, {"a": (5, 3), "b": (5, 4)}, 6)
+        with pytest.raises(StoreError, match="batch_end `3` of source `b` is before the store's `4`"):
+            store.flip(2, {"a": (9, 8), "b": (4, 3)}, 7)
+        assert (store.pointer("a"), store.pointer("b")) == (Pointer(1, "", 5, 3), Pointer(1, "", 5, 4))
+        assert store.flips("a") == [Flip("a", 1, 5, 3, 6)]
+
+
 def test_an_upload_that_comes_too_late_leaves_nothing(tmp_path: Path, fresh_store: Fresh) -> None:
     old = uploaded(tmp_path / "old")
     upload(PLAN, table([row(1, DAY)]), output=tmp_path / "new", cut=20 * DAY)
@@ -268,3 +334,11 @@ def test_a_damaged_store_is_an_error_of_one_line(what: str, tmp_path: Path) -> N
         store.connection.execute(DAMAGE[what])
     with pytest.raises(StoreError, match="build it anew"), SqliteStore(path) as store:
         read(store, 9 * DAY + HOUR + 1, 1)
+
+
+def test_a_locked_file_may_be_free_later(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "store.sqlite") as one, SqliteStore(tmp_path / "store.sqlite") as other:
+        other.connection.execute("PRAGMA busy_timeout = 10")
+        with one.batch(), pytest.raises(StoreDown, match="`database is locked`; try again"):
+            other.start_epoch("tx", "job")
+        other.start_epoch("tx", "job")

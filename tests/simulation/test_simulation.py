@@ -8,8 +8,9 @@ import pytest
 from pytest import MonkeyPatch
 
 from tests.depth import DEPTH
+from tests.redis_process import Server
 from tests.simulation.run import failing, failure, small
-from tests.simulation.world import draw
+from tests.simulation.world import InRedis, draw
 from unskew.online import kernels, multisets, open_tiles, view_read
 from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines.timegrid import Window
@@ -19,6 +20,10 @@ SEEDS = 1_000 * DEPTH
 
 def test_no_schedule_fails() -> None:
     assert failing(range(SEEDS)) == (SEEDS, [])
+
+
+def test_no_schedule_fails_over_redis(redis: Server) -> None:
+    assert failing(range(SEEDS // 3), InRedis(redis.port, 1)) == (SEEDS // 3, [])
 
 
 def all_taken(patch: MonkeyPatch) -> None:

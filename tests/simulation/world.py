@@ -6,12 +6,13 @@ dropped, what is read when, and whether a flip happens between a read and the co
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from redis import Redis
 
 from tests.online.stream_rows import accepted, stream_rows
 from unskew.backfill.tiles import closed_records
@@ -20,6 +21,7 @@ from unskew.online.asked import entity_key
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
 from unskew.online.store import ViewContent
+from unskew.online.store_redis import RedisStore
 from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int32, Int64, Timestamp, col, count, plan
 from unskew.pipelines.backends import oracle
@@ -128,12 +130,14 @@ class Expected:
     versions: dict[tuple[Any, ...], list[Version]] = field(default_factory=dict)
     entries: dict[int, set[int]] = field(default_factory=dict)
     rejected: int = 0
+    applied: int = 0
 
     def write(self, key: tuple[Any, ...], held: list[oracle.Event]) -> None:
         """Apply a version, or refuse it (design section 8)."""
         kept, new = self.versions.setdefault(key, []), Version(held)
         if not kept:
             kept.append(new)
+            self.count(key, new.rank[0])
             return
         (n, arrival), (stored, first) = new.rank, kept[-1].rank
         if n < stored or arrival > first:
@@ -142,32 +146,63 @@ class Expected:
             kept[-1] = new
         else:
             kept.append(new)
+            self.count(key, n - stored)
+
+    def count(self, key: tuple[Any, ...], more: int) -> None:
+        """Count events that a tile now holds."""
+        self.applied += more if key[0] == -1 else 0
 
 
-class Interrupted(SqliteStore):
-    """A store in which something may happen right after a read."""
+class Interruption:
+    """A part of a store: something may happen right after a read."""
 
-    def __init__(self) -> None:
-        super().__init__(":memory:")
-        self.next: Any = None
+    next: Any = None
 
     def read(self, *args: Any) -> Any:
-        found = super().read(*args)
+        found = super().read(*args)  # type: ignore[misc] # the store's own
         if self.next is not None:
             happens, self.next = self.next, None
             happens()
         return found
 
 
+class InterruptedSqlite(Interruption, SqliteStore):
+    """An SQLite store in which something may happen."""
+
+
+class InterruptedRedis(Interruption, RedisStore):
+    """A Redis store in which something may happen."""
+
+
+Interrupted = InterruptedSqlite | InterruptedRedis
+
+
+def in_memory() -> Interrupted:
+    return InterruptedSqlite(":memory:")
+
+
+@dataclass
+class InRedis:
+    """Opens an empty store in a database of a Redis."""
+
+    port: int
+    database: int = 0
+
+    def __call__(self) -> Interrupted:
+        with Redis(port=self.port, db=self.database) as client:
+            client.flushdb()
+        return InterruptedRedis(f"redis://127.0.0.1:{self.port}/{self.database}")
+
+
 class Simulation:
     """Runs a schedule and checks each read."""
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, fresh: Callable[[], Interrupted] = in_memory) -> None:
         self.schedule = schedule
         self.events = [oracle.examine(SOURCE, *pair) for pair in enumerate(schedule.rows)]
         self.applied = [each for each in accepted(SOURCE, schedule.rows) if each.cells["who"] is not None]
         self.streams = stream_rows(PLAN, SOURCE.name, schedule.rows)[VIEW.name]
-        self.store = Interrupted()
+        self.store = fresh()
         self.writer = Materialiser(self.store, PLAN, SOURCE.name, EPOCH, version_life=FOREVER)
         self.reader = FeatureReader(PLAN, self.store)
         self.arrived = self.delivered = 0
@@ -183,6 +218,7 @@ class Simulation:
             for op in self.schedule.ops:
                 getattr(self, op[0])(*op[1:])
             assert self.store.rejected(EPOCH) == self.expected.rejected
+            assert self.store.applied(EPOCH) == self.expected.applied
             self.account()
             if self.delivered == len(self.schedule.rows):
                 self.converged()

@@ -1,0 +1,71 @@
+"""What became of every message that a job has read, counted from what it wrote."""
+
+from __future__ import annotations
+
+from kafka import KafkaConsumer
+
+from unskew.online.account import Account, counts, require_equal
+from unskew.online.changelog import read_messages
+from unskew.online.live.jobs import FATES, Job
+from unskew.online.live.settings import KafkaSettings
+from unskew.online.live.topics import partitions_of, reading
+from unskew.online.store import Store
+from unskew.pipelines.backends.flink import job_streams
+from unskew.pipelines.errors import EngineError
+from unskew.pipelines.plan import SetPlan
+
+POLL = 500  # ms
+
+
+def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings, read: int) -> Account:
+    """Count every message once.
+
+    A job writes those that are in no tile to a topic of their own, at least once each; what is in tiles the store has
+    counted. The rest are duplicates. It adds up once the store has taken all rows.
+
+    Parameters
+    ----------
+    read
+        Messages from the job's starts to its last checkpoint.
+
+    Raises
+    ------
+    EngineError
+        If two counts of the same messages differ.
+    """
+    stream = next(each for each in job_streams(plan, job.source, topics=True) if each.kind == "apart")
+    names = [name for name, _ in stream.columns]
+    rows = read_messages(values_of(settings, job.topics[FATES]), stream).group_by(names).aggregate([])
+    fates = counts(rows["fate"])
+    reasons = counts(rows["reason"].drop_null())
+    skipped = counts(rows["view"].drop_null())
+    unique = {view: store.applied(job.epoch, view) + skipped.get(view, 0) for view in job.views}
+    first = next(iter(unique.values()))
+    for view, n in unique.items():
+        require_equal(f"events of view {view}", n, first)
+    quarantined, late, archived = (fates.get(each, 0) for each in ("quarantined", "late", "archived"))
+    duplicates = read - quarantined - late - archived - first
+    if duplicates < 0:
+        message = f"account does not add up: `{read}` messages were read, but `{read - duplicates}` have a fate; wait for a checkpoint"
+        raise EngineError(message)
+    filtered = fates.get("filtered", 0)
+    return Account(read, quarantined, late, archived, duplicates, filtered, first - filtered, reasons)
+
+
+def values_of(settings: KafkaSettings, topic: str) -> list[bytes]:
+    """Return the messages that a topic holds now."""
+    found: list[bytes] = []
+    with reading(settings) as client:
+        own = partitions_of(client, topic)
+        ends = client.end_offsets(own)
+        client.assign(own)
+        client.seek_to_beginning(*own)
+        while behind(client, ends):
+            for records in client.poll(timeout_ms=POLL).values():
+                found += [each.value for each in records]
+    return found
+
+
+def behind(client: KafkaConsumer, ends: dict[object, int]) -> bool:
+    """Return whether a partition was not read to its end."""
+    return any(client.position(each) < end for each, end in ends.items())

@@ -1,0 +1,128 @@
+"""`archive`: a source's topic, kept as Parquet."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import asdict
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any
+
+import typer
+
+from unskew.pipelines.commands.options import Defs, Json, SetName, SettingsFile, load_plan, print_json
+from unskew.pipelines.commands.stream import choose_source
+from unskew.pipelines.errors import InputError
+from unskew.pipelines.plan import SourcePlan
+from unskew.pipelines.timegrid import parse_duration
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: unskew archive --defs feature_defs/fraud.py --set fraud --source transactions --once")(
+        archive
+    )
+
+
+def archive(
+    defs: Defs,
+    name: SetName = None,
+    source: Annotated[str | None, typer.Option(help="Source, where the set has several.")] = None,
+    settings: SettingsFile = None,
+    once: Annotated[bool, typer.Option("--once", help="Up to where the partitions end now, then stop.")] = False,
+    partitions: Annotated[
+        str | None, typer.Option(help="Only these, e.g. 0,1: several archivers may share a topic.")
+    ] = None,
+    every: Annotated[str, typer.Option(help="A batch is written at this age ...")] = "60s",
+    rows: Annotated[int, typer.Option(min=1, help="... or at so many rows.")] = 100_000,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Read nothing; make few files of many. A running archiver does so itself.")
+    ] = False,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus' metrics at this port.")] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address to serve them at.")] = "127.0.0.1",
+    as_json: Json = False,
+) -> None:
+    """Keep what arrives on a source's topic as Parquet, and what cannot be read in its quarantine.
+
+    Exactly once, whenever it is stopped or killed: it goes on from where the archive ends. Ctrl-C writes what it has.
+    """
+    plan = source_of(defs, name, source)
+    folder = archive_of(plan)
+    if compact:
+        from unskew.online.live.archive_compact import compact_archive  # noqa: PLC0415
+
+        gone = compact_archive(folder, plan.topic)
+        print_json({"files_fewer": gone}) if as_json else typer.echo(f"archive `{folder}` has {gone} files fewer")
+        return
+    from unskew.online.live.archive_metrics import Metrics  # noqa: PLC0415 - starts Kafka's client
+    from unskew.online.live.archiver import Archiver, Pace  # noqa: PLC0415
+    from unskew.online.live.settings import load_settings  # noqa: PLC0415
+    from unskew.online.live.topic_reader import TopicReader  # noqa: PLC0415
+
+    pace = Pace(rows, parse_duration(every))
+    reader = TopicReader(load_settings(settings).kafka, plan.topic)
+    try:
+        archiver = Archiver(
+            plan, reader, folder,
+            partitions=numbers(partitions), pace=pace, report=warn,
+            metrics=Metrics(plan.name, plan.topic, metrics_port, metrics_host),
+        )  # fmt: skip
+        try:
+            totals = archiver.run(until_told(), once=once)
+        finally:
+            archiver.close()
+    finally:
+        reader.close()
+    found: dict[str, Any] = {"archive": str(folder), **asdict(totals)}
+    if as_json:
+        print_json(found)
+        return
+    fates = ", ".join(f"{count} {fate}" for fate, count in sorted(totals.fates.items())) or "nothing new"
+    typer.echo(f"archive `{folder}`: {fates}, in {totals.batches} batches")
+
+
+def source_of(defs: Path, name: str | None, source: str | None) -> SourcePlan:
+    """Return the source that a command means."""
+    plan = load_plan(defs, name)
+    return plan.source(choose_source(plan, source))
+
+
+def archive_of(source: SourcePlan) -> Path:
+    """Return the folder of a source's archive.
+
+    Raises
+    ------
+    InputError
+        If the source is not read from Kafka, or has no archive.
+    """
+    from unskew.online.live.topics import topic_of  # noqa: PLC0415 - starts Kafka's client
+
+    if not source.archive:
+        message = f'source `{source.name}` has no archive; declare archive="..." in its EventSource'
+        raise InputError(message)
+    topic_of(source)
+    return Path(source.archive)
+
+
+def numbers(given: str | None) -> list[int] | None:
+    """Read a list of partitions."""
+    if given is None:
+        return None
+    words = given.split(",")
+    if not all(each.strip().isdecimal() for each in words):
+        message = f"partitions `{given}` are no numbers; write e.g. 0,1"
+        raise InputError(message)
+    return sorted({int(each) for each in words})
+
+
+def until_told() -> Event:
+    """Return what is set by SIGTERM and Ctrl-C."""
+    stop = Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop.set())
+    return stop
+
+
+def warn(message: str) -> None:
+    """Tell it on standard error."""
+    typer.echo(f"unskew: {message}", err=True)
