@@ -58,11 +58,11 @@ def serve(
     local = check_open(server, is_open=is_open)
     check_there(found)
     made = made_server(plans, found, local=local)
-    listening = bound(server.host, server.port)
-    address, bound_port = listening.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    typer.echo(f"serving {', '.join(each.name for each in plans)} on http://{shown}:{bound_port}")
-    run(made, listening, server.drain)
+    address = bound(server.host, server.port)
+    host_text, bound_port = address.getsockname()[:2]
+    shown = f"[{host_text}]" if ":" in host_text else host_text
+    line = f"serving {', '.join(each.name for each in plans)} on http://{shown}:{bound_port}"
+    run(made, address, server.drain, lambda: typer.echo(line))
 
 
 def planned(defs: Path, names: list[str]) -> list[SetPlan]:
