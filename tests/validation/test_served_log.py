@@ -63,10 +63,10 @@ SET = plan(
 )
 
 
-def events() -> list[dict[str, object]]:
+def events() -> list[dict[str, Any]]:
     """Draw payments in order of arrival: some late, some copied."""
     draw = np.random.default_rng(3)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     now = START + DAY
     for number in range(N):
         now += int(draw.integers(1, 400_000))
@@ -80,7 +80,7 @@ def events() -> list[dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, object]], list[bytes]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Return the events, and rows served while the stream was a few events behind."""
     folder, rows = tmp_path_factory.mktemp("served"), events()
     (folder / "in").mkdir()
@@ -103,13 +103,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, obj
     return rows, found
 
 
-def archive(rows: list[dict[str, object]]) -> pa.Table:
+def archive(rows: list[dict[str, Any]]) -> pa.Table:
     """Return the events as they are archived."""
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     return pa.table(columns | {"paid": [float(str(each)) for each in columns["paid"]]})
 
 
-def test_every_cell_is_explained(served: tuple[list[dict[str, object]], list[bytes]]) -> None:
+def test_every_cell_is_explained(served: tuple[list[dict[str, Any]], list[bytes]]) -> None:
     rows, lines = served
     report = check_served(SET, map(orjson.loads, lines), {"payments": archive(rows)})
     assert report.unexplained == 0, summary(report)
@@ -118,7 +118,7 @@ def test_every_cell_is_explained(served: tuple[list[dict[str, object]], list[byt
 
 
 @pytest.mark.parametrize("name", ["card.n_1h", "card.total_1d", "card.shops_1d", "card.last_paid_1d", "ratio"])
-def test_a_wrong_cell_is_found(served: tuple[list[dict[str, object]], list[bytes]], name: str) -> None:
+def test_a_wrong_cell_is_found(served: tuple[list[dict[str, Any]], list[bytes]], name: str) -> None:
     rows, lines = served
     given = [orjson.loads(each) for each in lines]
     wrong = next(each for each in given if each["values"][name] and each["at"] > START + 3 * DAY)
@@ -129,13 +129,13 @@ def test_a_wrong_cell_is_found(served: tuple[list[dict[str, object]], list[bytes
     assert report.defects[0].probe["card"] == wrong["row"]["card"]
 
 
-def test_an_event_that_the_archive_lacks_is_found(served: tuple[list[dict[str, object]], list[bytes]]) -> None:
+def test_an_event_that_the_archive_lacks_is_found(served: tuple[list[dict[str, Any]], list[bytes]]) -> None:
     rows, lines = served
     report = check_served(SET, map(orjson.loads, lines), {"payments": archive([*rows[:400], *rows[401:]])})
     assert report.causes["unconfirmed"] > 0
 
 
-def test_rows_of_other_definitions_are_refused(served: tuple[list[dict[str, object]], list[bytes]]) -> None:
+def test_rows_of_other_definitions_are_refused(served: tuple[list[dict[str, Any]], list[bytes]]) -> None:
     rows, lines = served
     with pytest.raises(InputError, match="other definitions"):
         check_served(SET, [{**orjson.loads(lines[0]), "fingerprint": "x"}], {"payments": archive(rows)})
