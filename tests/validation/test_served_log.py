@@ -1,5 +1,7 @@
 """Rows that were served, checked against the archive: what each tile knew is found again, and confirmed."""
 
+from typing import Any
+
 import numpy as np
 import orjson
 import pyarrow as pa
