@@ -105,6 +105,7 @@ class Observer:
         self.produced, self.applied = Rate(), Rate()
         self.jobs: dict[str, Job] = {}
         self.tiles, self.server = NOTHING, NOTHING  # what they had counted when the traffic began
+        self.before = 0  # messages, then
         self.eager, self.settled = False, False  # whether fates are wanted at once; whether all messages have one
 
     @property
@@ -115,6 +116,7 @@ class Observer:
 
     def begin(self) -> None:
         """Leave out of the quantiles what was so far."""
+        self.before = self.figures.produced
         self.tiles, self.server = scrape(self.system.materialiser_port), scrape(self.system.port)
         self.figures.freshness = self.figures.store_reads = self.figures.store_writes = None
 

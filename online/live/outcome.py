@@ -40,10 +40,10 @@ def words(session: Session) -> str:
     """Return a run in words."""
     found, reads = session.figures, session.traffic
     parity = found.parity
-    seconds = session.seconds or 1.0
+    rate = (found.produced - session.observer.before) / (session.seconds or 1.0)
     lines = [
         f"unskew live: {session.plan.name}, {clock(session.seconds)} of traffic",
-        f"events       {found.produced:,} produced ({found.produced / seconds:,.0f} a second); {fates(session)}",
+        f"events       {found.produced:,} produced ({rate:,.0f} a second); {fates(session)}",
         f"freshness    {pair(found.freshness)}, from arrival until reads have it",
         f"store        reads {pair(found.store_reads)}, writes {pair(found.store_writes)}",
     ]

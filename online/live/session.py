@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,7 +35,6 @@ GRACE = 8.0  # s until what does not end is killed
 TICK = 0.2
 MAIN = "transactions"  # the source whose rows are read for
 LABELS = 0.1  # labels for each transaction: most of those that are known by now are older than the log
-TOLD = 200  # lines that are kept
 TABLES = tuple(f"{PREFIX}_{each.name}_".upper() for each in fields(Settings))
 
 
@@ -74,7 +72,7 @@ class Session:
         self.system = LocalSystem(folder, defs, plan)
         self.parts, self.observer = Parts(self.tell), Observer(self.system)
         self.load = options.load(plan)
-        self.told: deque[tuple[float, str]] = deque(maxlen=TOLD)
+        self.told: list[tuple[float, str]] = []
         self.phase, self.stop, self.over = "starting", Event(), Event()
         self.traffic: Traffic | None = None
         self.threads: dict[str, tuple[Thread, Event]] = {}

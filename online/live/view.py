@@ -64,7 +64,7 @@ def traffic_table(session: Session) -> Table:
     """Return the figures of events and reads."""
     found, reads = session.figures, session.traffic
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, min_width=11)
     table.add_column(no_wrap=True)
     events = f"{found.produced_rate:,.0f}/s produced ({found.produced:,}), {found.applied_rate:,.0f}/s applied ({found.applied:,})"
     table.add_row("events", events)
@@ -99,7 +99,7 @@ def parity_table(session: Session) -> Table:
     """Return the cells that were compared, by cause."""
     found, reads = session.figures.parity, session.traffic
     table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True, min_width=11)
     table.add_column(no_wrap=True)
     table.add_row(
         "archive", f"{found.rows:,} rows, {found.cells:,} cells: {found.equal:,} equal to the ideal, {causes(session)}"
@@ -123,7 +123,7 @@ def causes(session: Session) -> str:
 
 def told(session: Session, since: int = -LINES) -> Iterable[str]:
     """Return the lines that were told last."""
-    return (f"{time.strftime('%H:%M:%S', time.localtime(at))} {what}" for at, what in list(session.told)[since:])
+    return (f"{time.strftime('%H:%M:%S', time.localtime(at))} {what}" for at, what in session.told[since:])
 
 
 def line(session: Session) -> str:
