@@ -19,6 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.backfill.frames import parquet_files
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_identity import identity_hash
 from unskew.pipelines.errors import InputError
@@ -57,7 +58,7 @@ class Tile:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield logged rows of a file of JSON lines.
+    """Yield the rows of an archived served log.
 
     Raises
     ------
@@ -65,11 +66,11 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         If it cannot be read.
     """
     try:
-        with path.open("rb") as lines:
-            for line in lines:
-                yield orjson.loads(line)
-    except (OSError, ValueError) as error:
-        message = f"served log `{path}` cannot be read: {str(error).splitlines()[0]}; give JSON lines of served rows"
+        for each in parquet_files(path):
+            for content in pq.read_table(each, columns=["content"])["content"].to_pylist():
+                yield orjson.loads(content)
+    except (OSError, ValueError, KeyError) as error:
+        message = f"served log `{path}` cannot be read: {str(error).splitlines()[0]}; give the folder of `unskew archive --served`"
         raise InputError(message) from error
 
 
@@ -119,8 +120,6 @@ def column_of(events: Any, name: str, rows: int) -> np.ndarray[Any, np.dtype[np.
     if isinstance(events, pa.Table):
         found = events[name] if name in events.column_names else None
     else:
-        from unskew.backfill.frames import parquet_files  # noqa: PLC0415
-
         parts = [pq.read_table(each, columns=[name]) for each in parquet_files(Path(events)) if has(each, name)]
         found = pa.concat_tables(parts)[name] if parts else None
     return np.zeros(rows, np.int64) if found is None else found.to_numpy().astype(np.int64)

@@ -73,7 +73,7 @@ def events() -> list[dict[str, Any]]:
     for number in range(N):
         now += int(draw.integers(1, 400_000))
         late = int(draw.integers(DAY + 1, 2 * DAY)) if draw.random() < 0.02 else int(draw.exponential(60_000))
-        row = {"id": number, "at": now - late, "arrived": now, "card": int(draw.integers(4))}
+        row: dict[str, Any] = {"id": number, "at": now - late, "arrived": now, "card": int(draw.integers(4))}
         row |= {"shop": f"s{draw.integers(5)}", "paid": f"{int(draw.integers(1, 10_000)) / 100:.2f}"}
         rows.append(row)
         if draw.random() < 0.05:
@@ -101,7 +101,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any
             cells = {name: column.cells() for name, column in reading.columns.items()}
             for row in range(asked.rows):
                 values = {name: own[row] for name, own in cells.items()}
-                found.append(served_row(reading, asked, form, values, row, at))
+                found.append(served_row(reading, asked, form, values, row, at, SET.fingerprint))
     return rows, found
 
 
