@@ -17,9 +17,19 @@ from tests.live.world import World, wait
 
 def run(world: World, *words: str) -> str:
     """Run a command of ours to its end."""
-    done = subprocess.run(world.command(*words), cwd=world.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return ended(begun(world, *words))
+
+
+def begun(world: World, *words: str) -> "subprocess.Popen[str]":
+    """Start a command of ours."""
+    return subprocess.Popen(world.command(*words), cwd=world.folder, stdout=subprocess.PIPE, text=True)
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    """Return what a command printed; it must have succeeded."""
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
 
 
 @contextmanager
@@ -65,11 +75,11 @@ def test_what_was_served_is_explained(new_world: NewWorld) -> None:
     with reads(world, address) as statuses:
         world.send(400, rate=100)
         run(world, "archive", "--once")
-        upload = ("upload", "--events", str(world.folder / "archive"), "--output", str(world.folder / "upload"))
-        thread = Thread(target=run, args=(world, *upload, "--store", world.store_url))
-        thread.start()
+        cut = str(world.payments.now - 60_000)  # the topic's clock is not this machine's
+        words = ("--events", str(world.folder / "archive"), "--output", str(world.folder / "upload"), "--cut", cut)
+        upload = begun(world, "upload", *words, "--store", world.store_url)
         world.send(1200, rate=100)
-        thread.join()
+        ended(upload)
         world.send(300, rate=100)
     world.settle()
     with world.control() as control:
@@ -80,8 +90,8 @@ def test_what_was_served_is_explained(new_world: NewWorld) -> None:
     world.processes["serve"].end()  # what waits is written
     run(world, "archive", "--once")
     run(world, "archive", "--served", "--archive", str(world.folder / "served"), "--once")
-    words = ("--served", str(world.folder / "served"), "--events", str(world.folder / "archive"))
-    report = json.loads(run(world, "parity", *words, "--output", str(world.folder / "report"), "--json"))
+    checked = ("--served", str(world.folder / "served"), "--events", str(world.folder / "archive"))
+    report = json.loads(run(world, "parity", *checked, "--output", str(world.folder / "report"), "--json"))
     assert report["unexplained"] == 0, report
     assert report["probes"] == 6 * len(statuses)
     assert report["equal"] > report["cells"] / 2
