@@ -79,7 +79,7 @@ def window_counts(
     aliases = (none, none, none) if texts is None else (texts.alias, texts.closed, texts.open)
     window, sections = program.window_rows[feature.name], program.own_sections[feature.name]
     owner, values, is_open, place, rows, flags = value_rows(
-        *sides, t, batch_end, program.view.hop, window, sections, *aliases
+        *sides, t, batch_end, program.hop, window, sections, *aliases
     )
     order = np.lexsort((values, owner))
     owner, values = owner[order], values[order]

@@ -62,6 +62,11 @@ class Program:
         return tuple(dict.fromkeys(each.window for each in self.view.features))
 
     @cached_property
+    def hop(self) -> int:
+        """The tile size of the stream, ms; a view finds it among its features each time."""
+        return self.view.hop
+
+    @cached_property
     def window_table(self) -> Ints:
         """(w, 4) size, hop, delay, grid of the head, ms."""
         rows = [[each.size, each.hop, each.delay, each.head_grid] for each in self.windows]
@@ -81,7 +86,7 @@ class Program:
             field = self.view.fields[index]
             row[KIND], row[WINDOW] = KINDS[field.kind], self.windows.index(window)
             row[TEXT] = field.lift.type.kind == "string"
-            for at, layout, hop in ((CLOSED, self.closed, window.hop), (OPEN, self.opened, self.view.hop)):
+            for at, layout, hop in ((CLOSED, self.closed, window.hop), (OPEN, self.opened, self.hop)):
                 if layout.sections:
                     row[at : at + 4] = scalar_place(layout, hop, self.prints[index])
         return out

@@ -100,7 +100,7 @@ class ViewRead:
         """Return the features made of scalar fields; those that share a finish are finished together."""
         program, rows = self.program, len(self.t)
         states, valid, self.knowledge, overflow = scalar_states(
-            *self.sides, self.t, self.batch_end, program.view.hop, program.window_table, program.table
+            *self.sides, self.t, self.batch_end, program.hop, program.window_table, program.table
         )
         if overflow:
             message = f"a sum of view `{program.view.name}` passes int64; declare a tighter range or a shorter window"
@@ -151,7 +151,7 @@ class ViewRead:
         aliases = (none, none, none) if texts is None else (texts.alias, texts.closed, texts.open)
         window, sections = self.program.window_rows[feature.name], self.program.own_sections[feature.name]
         counts, flags = distinct_values(
-            *self.sides, self.t, self.batch_end, self.program.view.hop, window, sections, *aliases
+            *self.sides, self.t, self.batch_end, self.program.hop, window, sections, *aliases
         )
         self.knowledge[:, [AHEAD, BEHIND]] |= flags
         state = Values(counts, np.ones(len(counts), np.bool_))
@@ -161,7 +161,7 @@ class ViewRead:
     def newest(self) -> Ints:
         """(R, 3) the newest open tile before each instant: whether there is one, its start (ms), the sequence read."""
         _, _, _, opened, open_at, widths = self.sides
-        return newest_tiles(opened, open_at, widths, self.t, self.program.view.hop)
+        return newest_tiles(opened, open_at, widths, self.t, self.program.hop)
 
     @cached_property
     def texts(self) -> Texts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from unskew.online.server.refusal import Refusal, Reply
@@ -12,6 +13,7 @@ from unskew.online.server.refusal import Refusal, Reply
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+LINGER_BYTES = 2**22
 LINGER_SECONDS = 1.0  # that a refused body is read on and thrown away: a client that writes reads no reply
 
 
@@ -97,12 +99,11 @@ class Call:
 
     async def drop_rest(self) -> None:
         """Read what is left of the body for a moment, and throw it away."""
-        try:
+        dropped = 0
+        with suppress(TimeoutError, ConnectionResetError):
             async with asyncio.timeout(LINGER_SECONDS):
-                while (await self.receive()).get("more_body"):
-                    pass
-        except TimeoutError:
-            pass
+                while dropped < LINGER_BYTES and (message := await self.receive()).get("more_body"):
+                    dropped += len(self.part(message))
 
 
 def too_large(given: str, most: int) -> Refusal:

@@ -7,7 +7,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from unskew.online.server.pages import pages
 from unskew.online.server.producer import Producer
 from unskew.online.server.protocol import Protocol, sweep
 from unskew.online.server.reads import Reads
+from unskew.online.server.served import ServedLog
 from unskew.online.server.server import FeatureServer
 from unskew.online.stores import is_redis, open_store
 from unskew.pipelines.errors import InputError
@@ -58,6 +59,7 @@ def made_server(plans: Sequence[SetPlan], settings: Settings, *, local: bool) ->
         max_waiting=own.max_waiting,
         timeout=timeout,
         max_age=parse_duration(own.max_age) if own.max_age else None,
+        served=ServedLog(settings.kafka, float(own.served_share), metrics) if float(own.served_share or 0) else None,
     )
     metrics.watch(lambda: reads.rows)
     events = Events(plans, Producer(settings.kafka, timeout), metrics, max_waiting=own.max_waiting)
@@ -100,7 +102,7 @@ def check_there(settings: Settings) -> None:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Return a socket of that address; it listens once the server can answer.
 
     Raises
     ------
@@ -113,7 +115,6 @@ def bound(host: str, port: int) -> socket.socket:
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind(address)
-            found.listen(BACKLOG)
         except OSError:
             found.close()
             raise
@@ -127,11 +128,19 @@ def bound(host: str, port: int) -> socket.socket:
 class Process(uvicorn.Server):
     """Uvicorn that serves on for a while after it was told to leave, and says so at `/readyz`."""
 
-    def __init__(self, config: uvicorn.Config, server: FeatureServer, drain: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, server: FeatureServer, drain: float, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
         self.features = server
         self.drain = drain
+        self.tell = started
         self.until = 0.0  # monotonic seconds; 0: for ever
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.tell()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's names
         """Begin to leave; a second signal cuts the time short."""
@@ -148,11 +157,15 @@ class Process(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(server: FeatureServer, listening: socket.socket, drain: str) -> None:
+def serve(server: FeatureServer, address: socket.socket, drain: str, started: Callable[[], None]) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Parameters
     ----------
+    address
+        As `bound` returns it.
+    started
+        Called once it listens.
     drain
         How long to serve on after it.
     """
@@ -167,7 +180,8 @@ def serve(server: FeatureServer, listening: socket.socket, drain: str) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
-    Process(config, server, parse_duration(drain) / 1_000).run([listening])
+    Process(config, server, parse_duration(drain) / 1_000, started).run([address])

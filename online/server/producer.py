@@ -117,8 +117,10 @@ class Producer:
             self.client = KafkaProducer(
                 **self.settings.client(),
                 acks="all",
+                enable_idempotence=False,  # after a message that was given up, an idempotent client takes no more
                 allow_auto_create_topics=False,
                 linger_ms=2,
+                reconnect_backoff_max_ms=1_000,
                 max_block_ms=milliseconds,
                 bootstrap_timeout_ms=milliseconds,
                 request_timeout_ms=max(milliseconds // 2, 1),

@@ -17,7 +17,7 @@ from unskew.online.read import FeatureReader
 from unskew.online.server.client import Client
 from unskew.online.store_sqlite import SqliteStore
 
-CLIENTS, ROUNDS = 8, 12
+CLIENTS, ROUNDS = 8, 6
 THREAD = threading.local()
 
 
