@@ -148,7 +148,9 @@ class World:
             yield Control(self.plan, self.settings, store, self.folder / "submit")
 
     def command(self, *words: str) -> list[str]:
-        where = ["--defs", str(self.folder / "defs.py"), "--settings", str(self.folder / "unskew.toml")]
+        where = ["--defs", str(self.folder / "defs.py")]
+        if words[0] not in ("upload", "parity"):
+            where += ["--settings", str(self.folder / "unskew.toml")]
         return [sys.executable, "-m", "unskew.pipelines.cli", *words, *where]
 
     def start(self, name: str, *words: str) -> Process:
