@@ -63,7 +63,7 @@ def archive(
     from unskew.online.live.settings import load_settings  # noqa: PLC0415
     from unskew.online.live.topic_reader import TopicReader  # noqa: PLC0415
 
-    pace = Pace(rows, parse_duration(every))
+    pace, stop = Pace(rows, parse_duration(every)), until_told()
     reader = TopicReader(load_settings(settings).kafka, plan.topic)
     try:
         archiver = Archiver(
@@ -72,7 +72,7 @@ def archive(
             metrics=Metrics(plan.name, plan.topic, metrics_port, metrics_host),
         )  # fmt: skip
         try:
-            totals = archiver.run(until_told(), once=once)
+            totals = archiver.run(stop, once=once)
         finally:
             archiver.close()
     finally:
