@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from unskew.pipelines.archive import uncovered
 from unskew.pipelines.errors import InputError, nearest
+from unskew.pipelines.folders import parquet_files
 from unskew.pipelines.plan import SetPlan
+
+__all__ = ["parquet_files"]  # with what is defined below
 
 
 def as_table(frame: object) -> pa.Table:
@@ -46,27 +48,6 @@ def events_of(plan: SetPlan, events: Any, source: str) -> Any:
         )
         raise InputError(message)
     return events
-
-
-def hidden(path: Path) -> bool:
-    """Return whether a file or a folder on its way begins with a dot or an underscore."""
-    return any(each.startswith((".", "_")) for each in path.parts)
-
-
-def parquet_files(path: Path) -> list[Path]:
-    """Return a file, or all Parquet files below a folder in the order of their names."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        message = f"path `{path}` does not exist; give a Parquet file or a folder of them"
-        raise InputError(message)
-    # hidden folders are what a killed run left, or one under way is writing
-    visible = (each for each in path.rglob("*.parquet") if not hidden(each.relative_to(path)))
-    found = list(uncovered(sorted(visible)))  # while an archiver compacts, rows are in two files for a moment
-    if not found:
-        message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
-        raise InputError(message)
-    return found
 
 
 def check_once(schema: pa.Schema, names: Sequence[str], where: str) -> None:

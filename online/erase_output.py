@@ -17,7 +17,6 @@ from unskew.online.account import ERASED, erased_parts
 from unskew.online.changelog import ARROW_TYPES, read_part, visible
 from unskew.online.checkpoints import CHECKPOINTS
 from unskew.online.kernels import Bools
-from unskew.online.raw_lines import is_of
 from unskew.online.stream import run_id
 from unskew.online.stream_input import STAGED
 from unskew.pipelines.backends.flink import state_life, view_streams
@@ -27,6 +26,7 @@ from unskew.pipelines.erasure import Cells, Subject
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.manifest import replace_manifest
 from unskew.pipelines.plan import SourcePlan, ViewPlan
+from unskew.pipelines.raw_lines import is_of
 from unskew.pipelines.timegrid import DAY
 
 QUOTE, NEWLINE = ord('"'), ord("\n")

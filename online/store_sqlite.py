@@ -59,8 +59,13 @@ PRAGMA user_version = 3;
 """
 VERSION = 3
 PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
-CLOSED = "SELECT record FROM closed WHERE view = ? AND generation = ? AND entity = ?"
-OPEN = "SELECT record FROM open WHERE view = ? AND epoch = ? AND entity = ?"
+READ = """
+SELECT p.generation, p.epoch, p.cut, p.batch_end, c.record, o.record
+FROM pointer AS p
+LEFT JOIN closed AS c ON c.view = ?1 AND c.generation = p.generation AND c.entity = ?2
+LEFT JOIN open AS o ON o.view = ?1 AND o.epoch = p.epoch AND o.entity = ?2
+WHERE p.source = ?3
+"""
 
 
 class SqliteStore:
@@ -199,22 +204,16 @@ class SqliteStore:
         found: dict[str, Records] = {}
         with self.transaction("DEFERRED"):
             for read, (view, source) in views.items():
-                if source not in pointers:
-                    pointer = self.pointer(source)
-                    if pointer is None:
+                records: Records = []
+                for key in keys[read]:
+                    row = self.connection.execute(READ, (view, key, source)).fetchone()
+                    if row is None:
                         raise never_filled(self.address, source)
-                    pointers[source] = pointer
-                closed = self.records(CLOSED, view, pointers[source].generation, keys[read])
-                opened = self.records(OPEN, view, pointers[source].epoch, keys[read])
-                found[read] = list(zip(closed, opened, strict=True))
+                    if source not in pointers:
+                        pointers[source] = self.pointer_of(row[:4])
+                    records.append((self.checked(row[4]), self.checked(row[5])))
+                found[read] = records
         return pointers, found
-
-    def records(self, query: str, view: str, owner: int | str, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return a view's records of the keys of a generation or an epoch; None where there is none."""
-        if not owner:
-            return [None] * len(keys)
-        rows = [self.connection.execute(query, (view, owner, key)).fetchone() for key in keys]
-        return [self.checked(row[0]) if row else None for row in rows]
 
     def flips(self, source: str) -> list[Flip]:
         """Return the recorded flips of a source, oldest first."""
@@ -298,8 +297,10 @@ class SqliteStore:
 
     def open_records(self, epoch: str, view: str, keys: Sequence[bytes]) -> list[bytes]:
         """Return the open records of the keys; empty where there is none."""
+        query = "SELECT record FROM open WHERE view = ? AND epoch = ? AND entity = ?"
         with self.errors():
-            return [each or b"" for each in self.records(OPEN, view, epoch, keys)]
+            rows = [self.connection.execute(query, (view, epoch, key)).fetchone() for key in keys]
+        return [self.checked(row[0]) or b"" if row else b"" for row in rows]
 
     def update_open(self, epoch: str, view: str, keys: Sequence[bytes], change: Change) -> Written:
         """Change open records and count, in the transaction of the batch (`Store.update_open`)."""

@@ -120,20 +120,24 @@ def lock(archive: Path, topic: str, partition: int) -> IO[str]:
     InputError
         If another program has it.
     """
-    with disk(archive):
-        (archive / COMMITS).mkdir(parents=True, exist_ok=True)
-        sync(archive)
-        file = (archive / COMMITS / f".{stem(topic, partition)}.lock").open("a+")
+    what = f"partition {partition} of archive `{archive}` is being written"
+    return hold(
+        archive / COMMITS / f".{stem(topic, partition)}.lock", what, "end that one, or choose other --partitions"
+    )
+
+
+def hold(path: Path, what: str, advice: str) -> IO[str]:
+    """Hold a file that only one program can, for as long as it is open."""
+    with disk(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.seek(0)
         who = file.read().strip() or "unknown"
         file.close()
-        message = (
-            f"partition {partition} of archive `{archive}` is being written by process `{who}`; "
-            "end that one, or choose other --partitions"
-        )
+        message = f"{what} by process `{who}`; {advice}"
         raise InputError(message) from error
     file.truncate(0)
     file.write(str(os.getpid()))

@@ -16,6 +16,8 @@ from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SourcePlan
 from unskew.pipelines.timegrid import parse_duration
 
+Folder = Annotated[Path | None, typer.Option("--archive", help="Folder of the archive; default: the source's.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -28,7 +30,9 @@ def archive(
     defs: Defs,
     name: SetName = None,
     source: Annotated[str | None, typer.Option(help="Source, where the set has several.")] = None,
+    served: Annotated[bool, typer.Option("--served", help="Keep the set's served rows instead of a source.")] = False,
     settings: SettingsFile = None,
+    folder: Folder = None,
     once: Annotated[bool, typer.Option("--once", help="Up to where the partitions end now, then stop.")] = False,
     partitions: Annotated[
         str | None, typer.Option(help="Only these, e.g. 0,1: several archivers may share a topic.")
@@ -46,8 +50,8 @@ def archive(
 
     Exactly once, whenever it is stopped or killed: it goes on from where the archive ends. Ctrl-C writes what it has.
     """
-    plan = source_of(defs, name, source)
-    folder = archive_of(plan)
+    plan = served_of(defs, name) if served else source_of(defs, name, source)
+    folder = archive_of(plan, folder)
     if compact:
         from unskew.online.live.archive_compact import compact_archive  # noqa: PLC0415
 
@@ -87,8 +91,15 @@ def source_of(defs: Path, name: str | None, source: str | None) -> SourcePlan:
     return plan.source(choose_source(plan, source))
 
 
-def archive_of(source: SourcePlan) -> Path:
-    """Return the folder of a source's archive.
+def served_of(defs: Path, name: str | None) -> SourcePlan:
+    """Return the source of the served rows of the set that a command means."""
+    from unskew.online.live.served_source import served_source  # noqa: PLC0415
+
+    return served_source(load_plan(defs, name).name)
+
+
+def archive_of(source: SourcePlan, given: Path | None) -> Path:
+    """Return the folder of a source's archive: the one given, or the source's own.
 
     Raises
     ------
@@ -97,11 +108,11 @@ def archive_of(source: SourcePlan) -> Path:
     """
     from unskew.online.live.topics import topic_of  # noqa: PLC0415 - starts Kafka's client
 
-    if not source.archive:
-        message = f'source `{source.name}` has no archive; declare archive="..." in its EventSource'
-        raise InputError(message)
     topic_of(source)
-    return Path(source.archive)
+    if given is None and not source.archive:
+        message = f'source `{source.name}` has no archive; declare archive="..." in its EventSource, or give --archive'
+        raise InputError(message)
+    return Path(source.archive) if given is None else given
 
 
 def numbers(given: str | None) -> list[int] | None:

@@ -98,11 +98,13 @@ def parquet_places(
     who: Subject, events: Sequence[str] | None, uploads: Sequence[Path], training_sets: Sequence[Path]
 ) -> Iterator[Place]:
     """Yield what Beam reads and writes."""
-    from unskew.backfill.erase_upload import UploadPlace  # noqa: PLC0415 - `--help` needs none of it
+    from unskew.backfill.erase_quarantine import quarantines  # noqa: PLC0415 - `--help` needs none of it
+    from unskew.backfill.erase_upload import UploadPlace  # noqa: PLC0415
     from unskew.backfill.erasure import archives, training_set  # noqa: PLC0415
 
     if events:
         yield from archives(who, events_by_source(who.plan, events))
+        yield from quarantines(who, events_by_source(who.plan, events))
     yield from (UploadPlace(who, each) for each in uploads)
     yield from (training_set(who, each) for each in training_sets)
 

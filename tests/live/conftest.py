@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.live.world import Payments, World, unique
 from unskew.online.live.broker import Broker
@@ -25,6 +26,8 @@ def new_world(
         if kind == "redis":
             server: RedisServer = request.getfixturevalue("redis_server")
             url = server.address
+            with Redis.from_url(url) as client:
+                client.flushall()  # the world of the test before
         world = World(tmp_path, broker.address, flink_cluster.address, url, unique(), Payments(7))
         made.append(world)
         return world

@@ -34,7 +34,6 @@ from unskew.online.changelog import read_changelog
 from unskew.online.erase_output import OutputPlace
 from unskew.online.erasure import StorePlace
 from unskew.online.materialise import Materialiser, materialise
-from unskew.online.raw_lines import is_of
 from unskew.online.read import FeatureReader
 from unskew.online.store import Store
 from unskew.online.store_sqlite import SqliteStore
@@ -44,6 +43,7 @@ from unskew.pipelines.backends.flink import compile_source
 from unskew.pipelines.cli import app
 from unskew.pipelines.erasure import subject
 from unskew.pipelines.errors import InputError, StoreError
+from unskew.pipelines.raw_lines import is_of
 
 CUT = END + DAY
 DEFS = "from tests.erasure_world import SET\n"

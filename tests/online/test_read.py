@@ -35,7 +35,7 @@ FOREVER, DAY = 2**60, 86_400_000
 @settings(max_examples=12 * DEPTH, deadline=None, suppress_health_check=list(HealthCheck))
 @given(worlds(PLAN, max_size=40), st.data())
 def test_any_prefix_of_the_stream_reads_as_the_oracle_says(
-    world: World, data: st.DataObject, fresh_store: Fresh
+    fresh_store: Fresh, world: World, data: st.DataObject
 ) -> None:
     with fresh_store() as store:
         writers = {
@@ -76,7 +76,7 @@ def test_any_prefix_of_the_stream_reads_as_the_oracle_says(
     phases=(Phase.explicit, Phase.generate),
 )
 @given(worlds(PLAN, max_size=60), st.integers(0, 2))
-def test_closed_and_open_tiles_together_read_as_the_oracle_says(world: World, days: int, fresh_store: Fresh) -> None:
+def test_closed_and_open_tiles_together_read_as_the_oracle_says(fresh_store: Fresh, world: World, days: int) -> None:
     end = min(row["t"] for row in world.spine) // DAY * DAY - days * DAY
     cut = end + DAY + 5_000  # the sources allow a day of lateness
     with tempfile.TemporaryDirectory() as folder, fresh_store() as store:

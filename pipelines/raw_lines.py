@@ -15,11 +15,15 @@ from unskew.pipelines.plan import SourcePlan
 
 
 def is_of(encoded: str, source: SourcePlan, who: Subject) -> bool:
-    """Return whether a line, in base64, is the entity's.
+    """Return whether a line, in base64, is the entity's."""
+    return line_is_of(base64.b64decode(encoded), source, who)
+
+
+def line_is_of(line: bytes, source: SourcePlan, who: Subject) -> bool:
+    """Return whether a line is the entity's.
 
     Where a key cannot be read, the line is taken for the entity's if it holds the text of all its keys.
     """
-    line = base64.b64decode(encoded)
     values = parsed(line)
     return any(names(line, values, source, way, who.given) for way in who.sources[source.name])
 

@@ -1,0 +1,328 @@
+"""Parity of what was really served: every logged row against the archive (design section 9).
+
+A row says which rows of tiles its read took, by count and set hash. Here the events behind them are found in the archive,
+the hash confirms them, and the oracle computes over just these what should have been served: bit by bit the first part of a
+difference. The second and third part compare with what had arrived, and with all there is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unskew.backfill.frames import parquet_files
+from unskew.pipelines.backends import oracle
+from unskew.pipelines.backends.flink_identity import identity_hash
+from unskew.pipelines.errors import InputError
+from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
+from unskew.pipelines.records import field_prints
+from unskew.pipelines.states import LISTS
+from unskew.validation.explain import Entity, Key, Upload, entity_events, held, inputs_of, known, same_value
+from unskew.validation.log import Log, judged_log, numbered
+from unskew.validation.parity import MOST_DEFECTS, Defect, FeatureParity, Report
+
+ORDER = ("_partition", "_offset")  # of messages that arrived at the same instant
+MOST_WAYS = 200_000  # in which a tile's events may be parted over partitions; past it the hash is not confirmed
+UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One source's archived events in order of (arrival, partition, offset).
+
+    Parameters
+    ----------
+    partitions
+        (n,) of each event; the position of an event is its place here.
+    """
+
+    log: Log
+    partitions: np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass
+class Tile:
+    """The candidates of one tile: events that the stream applied, in order of arrival, with their hashes."""
+
+    events: list[oracle.Event] = field(default_factory=list)
+    hashes: np.ndarray[Any, np.dtype[np.int64]] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an archived served log.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    try:
+        for each in parquet_files(path):
+            for content in pq.read_table(each, columns=["content"])["content"].to_pylist():
+                yield orjson.loads(content)
+    except (OSError, ValueError, KeyError) as error:
+        message = f"served log `{path}` cannot be read: {str(error).splitlines()[0]}; give the folder of `unskew archive --served`"
+        raise InputError(message) from error
+
+
+def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mapping[str, Any]) -> Report:
+    """Compare served rows with the archive.
+
+    Parameters
+    ----------
+    plan
+        The definitions that were served.
+    rows
+        As `unskew.online.served_rows` writes them.
+    events
+        For each source its archive; where it has ``_partition`` and ``_offset``, they order what arrived at once.
+
+    Raises
+    ------
+    InputError
+        If a row is of other definitions, or events cannot be read.
+    """
+    given = list(rows)
+    for each in given:
+        if each.get("fingerprint") != plan.fingerprint:
+            message = f"a served row is of set `{each.get('set')}` with other definitions; check it with those"
+            raise InputError(message)
+    archives = {each.name: read_archive(each, events[each.name]) for each in plan.sources}
+    report = Report(plan, len(given), {name: each.log.table.num_rows for name, each in archives.items()}, 0, {}, [])
+    judges = {view.name: ViewJudge(view, archives[view.source], given) for view in plan.reads}
+    tally = Tally(report)
+    for row in given:
+        tally.add(row, judge_row(plan, row, judges))
+    return report
+
+
+def read_archive(source: SourcePlan, events: Any) -> Archive:
+    """Read a source's events in order of arrival."""
+    log = judged_log(source, events)
+    places = [column_of(events, name, log.table.num_rows) for name in ORDER]
+    order = np.lexsort((places[1], places[0], log.arrival))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return Archive(numbered(log, rank), places[0][order])
+
+
+def column_of(events: Any, name: str, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return a column of where messages stood on their topic; zeros where the events have none."""
+    if isinstance(events, pa.Table):
+        found = events[name] if name in events.column_names else None
+    else:
+        parts = [pq.read_table(each, columns=[name]) for each in parquet_files(Path(events)) if has(each, name)]
+        found = pa.concat_tables(parts)[name] if parts else None
+    return np.zeros(rows, np.int64) if found is None else found.to_numpy().astype(np.int64)
+
+
+def has(path: Path, name: str) -> bool:
+    """Return whether a file has a column."""
+    return name in pq.read_schema(path).names
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one feature of one row should have been on each side; `confirmed` is whether the hashes fit."""
+
+    served: Any
+    as_known: Any
+    ideal: Any
+    late: bool
+    confirmed: bool = True
+
+
+class ViewJudge:
+    """Finds the events behind what was served of one view."""
+
+    def __init__(self, view: ViewPlan, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.view, self.archive = view, archive
+        self.source = archive.log.source
+        types = archive.log.table.schema
+        pairs = zip(view.keys, view.spine_keys, strict=True)
+        asked = {
+            each.name: pa.array([row["row"][each.name] for row in rows], types.field(own.name).type)
+            for own, each in pairs
+        }
+        self.entities = entity_events(view, archive.log, pa.table(asked))
+        self.prints = field_prints(view.fields)
+        self.tiles: dict[tuple[Key, int], Tile] = {}
+
+    def judge(self, row: Mapping[str, Any]) -> dict[str, Judged]:
+        """Return what each feature of a row should have been."""
+        key = tuple(row["row"][each.name] for each in self.view.spine_keys)
+        entity = self.entities.get(key, Entity())
+        _, _, cut, end = row["sources"][self.view.source]
+        at, sections = row["at"], row["views"][self.view.name]
+        copies = [each for each in entity.copies if each.first or self.source.amended]
+        asof = int(np.searchsorted(self.archive.log.arrival, at, side="right")) - 1
+        closed = [each.event for each in copies if each.event.ts < end and held(each, cut)]
+        arrived = known(copies, [Upload(end, cut)], asof)
+        every = [each.event for each in copies if each.amended is None]
+        punctual = [each for each in every if not each.late or each.ts < end]
+        tiles, confirmed = self.of_tiles(key, entity, sections.get("tiles", []))
+        found = {}
+        for feature in self.view.features:
+            opened = self.opened(feature, sections, tiles, entity, end)
+            values = [self.value(feature, events, at) for events in (closed + opened, arrived, every, punctual)]
+            late = not same_value(values[3], values[2])
+            found[feature.name] = Judged(values[0], values[1], values[2], late, confirmed)
+        return found
+
+    def value(self, feature: FeaturePlan, events: Sequence[oracle.Event], at: int) -> Any:
+        """Return the oracle's value."""
+        return oracle.feature_value(self.view, feature, events, at)
+
+    def opened(
+        self, feature: FeaturePlan, sections: Mapping[str, Any], tiles: Sequence[oracle.Event], entity: Entity, end: int
+    ) -> list[oracle.Event]:
+        """Return the events that the stream's rows, of the kind that the feature reads, were made of."""
+        place = feature.fields[0]
+        state = self.view.fields[place]
+        if state.kind in LISTS:
+            wanted = {tuple(each) for each in sections.get(f"entries:{self.prints[place]}", [])}
+            return [each.event for each in entity.copies if each.first and self.entry(each.event) in wanted]
+        if state.kind != "multiset":
+            return list(tiles)
+        left = Counter({(start, value): n for start, value, n in sections.get(f"values:{self.prints[place]}", [])})
+        found = []
+        for each in applied(entity, end):
+            value = (each.ts - each.ts % self.view.hop, oracle.lifted(state.lift, each.cells))
+            if left[value] > 0:
+                left[value] -= 1
+                found.append(each)
+        return found
+
+    def entry(self, event: oracle.Event) -> tuple[Any, ...]:
+        """Return what a list's entry of an event is logged as."""
+        return (event.ts, *(event.cells[each] for each in self.source.event_id))
+
+    def of_tiles(self, key: Key, entity: Entity, rows: Sequence[Sequence[int]]) -> tuple[list[oracle.Event], bool]:
+        """Return the events of the tile rows that were read, and whether every hash fits."""
+        found: list[oracle.Event] = []
+        confirmed = True
+        for start, n, set_hash, _ in rows:
+            tile = self.tile(key, entity, start)
+            chosen = confirmed_events(tile, self.archive.partitions, n, set_hash)
+            confirmed &= chosen is not None
+            found += tile.events[:n] if chosen is None else chosen
+        return found, confirmed
+
+    def tile(self, key: Key, entity: Entity, start: int) -> Tile:
+        """Return the candidates of a tile."""
+        if (key, start) not in self.tiles:
+            inside = [
+                each.event for each in entity.within(start, start + self.view.hop) if each.first and not each.event.late
+            ]
+            self.tiles[key, start] = Tile(inside, hashes_of(self.source, inside))
+        return self.tiles[key, start]
+
+
+def applied(entity: Entity, end: int) -> list[oracle.Event]:
+    """Return the events that the stream put into open tiles, in order of arrival."""
+    return [each.event for each in entity.copies if each.first and not each.event.late and each.event.ts >= end]
+
+
+def hashes_of(source: SourcePlan, events: Sequence[oracle.Event]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the hash of each event's identity."""
+    ids = [[each.cells[name] for each in events] for name in source.event_id]
+    return identity_hash([each.ts for each in events], *ids)  # type: ignore[arg-type] # an id is never null
+
+
+def confirmed_events(
+    tile: Tile, partitions: np.ndarray[Any, np.dtype[np.int64]], n: int, set_hash: int
+) -> list[oracle.Event] | None:
+    """Return the `n` events of a tile that have this set hash; None where no way to part them over partitions has it.
+
+    A job reads each partition in order, but several in any: so of each partition it had the first few.
+    """
+    if n > len(tile.events):
+        return None
+    if wrapped(tile.hashes[:n]) == set_hash:
+        return tile.events[:n]
+    places = defaultdict(list)
+    for index, each in enumerate(tile.events):
+        places[int(partitions[each.position])].append(index)
+    sizes = [range(len(each) + 1) for each in places.values()]
+    if np.prod([float(len(each)) for each in sizes]) > MOST_WAYS:
+        return None
+    sums = [np.concatenate(([0], np.cumsum(tile.hashes[own]))) for own in places.values()]
+    for way in product(*sizes):
+        if sum(way) == n and wrapped([each[taken] for each, taken in zip(sums, way, strict=True)]) == set_hash:
+            own = [each[:taken] for each, taken in zip(places.values(), way, strict=True)]
+            return [tile.events[index] for index in sorted(index for part in own for index in part)]
+    return None
+
+
+def wrapped(hashes: Any) -> int:
+    """Return the sum of int64 numbers, which wraps."""
+    return int(np.add.reduce(np.asarray(hashes, np.int64)))
+
+
+def judge_row(plan: SetPlan, row: Mapping[str, Any], judges: Mapping[str, ViewJudge]) -> dict[str, Judged]:
+    """Return what each feature of a row, derived ones too, should have been; only those that were served."""
+    found: dict[str, Judged] = {}
+    for name in row["views"]:
+        found |= judges[name].judge(row)
+    for each in plan.derived:
+        inputs = inputs_of(each.expression)
+        if all(name in found for name in inputs):
+            own = [found[name] for name in inputs]
+            request = {column.name: row["row"][column.name] for column in plan.request}
+            served, as_known, ideal = (
+                oracle.derived_value(each.expression, {name: getattr(found[name], side) for name in inputs}, request)
+                for side in ("served", "as_known", "ideal")
+            )
+            late, confirmed = any(one.late for one in own), all(one.confirmed for one in own)
+            found[each.name] = Judged(served, as_known, ideal, late, confirmed)
+    return {name: each for name, each in found.items() if name in row["values"]}
+
+
+@dataclass
+class Tally:
+    """Counts cells by cause into a report."""
+
+    report: Report
+
+    def add(self, row: Mapping[str, Any], judged: Mapping[str, Judged]) -> None:
+        """Count the cells of one row."""
+        for name, each in judged.items():
+            given = plain(row["values"][name], each.served)
+            feature = self.report.features.setdefault(name, FeatureParity(0, 0, Counter(), 0))
+            feature.cells += 1
+            if not each.confirmed or not same_value(given, each.served):
+                self.defect(feature, name, row, given, each)
+            elif same_value(given, each.ideal):
+                feature.equal += 1
+            else:
+                feature.causes[cause_of(given, each)] += 1
+
+    def defect(self, feature: FeatureParity, name: str, row: Mapping[str, Any], given: Any, judged: Judged) -> None:
+        """Count a cell that arrival does not explain."""
+        cause = "engine" if judged.confirmed else UNCONFIRMED
+        feature.causes[cause] += 1
+        feature.unexplained += 1
+        if feature.unexplained <= MOST_DEFECTS:
+            probe = {"t": row["at"], **row["row"]}
+            self.report.defects.append(Defect(name, cause, "served", self.report.probes, probe, given, judged.served))
+
+
+def cause_of(given: Any, judged: Judged) -> str:
+    """Return which physics made a cell other than the ideal."""
+    if not same_value(given, judged.as_known):
+        return "in_flight"
+    return "late" if judged.late else "in_flight"
+
+
+def plain(given: Any, wanted: Any) -> Any:
+    """Return a value of JSON as the oracle has it: maps were written as pairs."""
+    return dict(map(tuple, given)) if isinstance(wanted, dict) and given is not None else given
