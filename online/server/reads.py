@@ -175,7 +175,11 @@ class Reads:
 
     async def use(self, what: Callable[[Readers], Found], timeout: float) -> Found:
         """Return what a function makes of a thread's readers."""
-        found: Found | Refusal = await self.enqueue(what, timeout)
+        future = self.enqueue(what, self.timeout)
+        await asyncio.wait([future], timeout=timeout)
+        if not future.done():
+            raise self.too_late(timeout)
+        found: Found | Refusal = future.result()
         if isinstance(found, Refusal):
             raise found
         return found
@@ -197,12 +201,12 @@ class Reads:
         while self.asked and (self.asked[0].future.done() or self.asked[0].deadline < now):
             late = self.asked.popleft()
             if not late.future.done():
-                self.deliver([(late, self.too_late())])
+                self.deliver([(late, self.too_late(self.timeout))])
         self.loop.call_later(SWEEP_SECONDS, self.sweep)
 
-    def too_late(self) -> Refusal:
+    def too_late(self, timeout: float) -> Refusal:
         """Return the refusal of a question that the store has not answered."""
-        message = f"the store has not answered within {self.timeout:g} seconds; ask again later"
+        message = f"the store has not answered within {timeout:g} seconds; ask again later"
         return Refusal(503, "store_timeout", message, retry_after=RETRY_SECONDS)
 
     def deliver(self, outcomes: Sequence[tuple[Waiting, Any]]) -> None:
