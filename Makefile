@@ -7,7 +7,7 @@ DEPTH ?= 100
 SEEDS ?= 10000
 SHARE ?= 1
 
-.PHONY: demo test test-deep simulate mutate check bench clean
+.PHONY: demo live test test-deep simulate mutate check bench clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -19,6 +19,9 @@ SHARE ?= 1
 demo: .venv/.installed  ## the whole path on a simulated log, into build/demo; SCALE=n for more
 	rm -rf build/demo
 	$(BIN)/unskew demo build/demo --scale $(SCALE)
+
+live: .venv/.installed  ## the whole system on this machine, seen at work until Ctrl-C; ARGS="--duration 60s"
+	$(BIN)/unskew live $(ARGS)
 
 test: .venv/.installed check  ## the whole test suite
 	$(BIN)/python -m pytest -q

@@ -12,11 +12,18 @@ from pathlib import Path
 
 import bench_backfill
 import bench_online
+import bench_server
 import bench_stream
 import bench_windows
 
 ALL_ROWS = 2**31
-BENCHMARKS = {"online": bench_online, "backfill": bench_backfill, "windows": bench_windows, "stream": bench_stream}
+BENCHMARKS = {
+    "online": bench_online,
+    "server": bench_server,
+    "backfill": bench_backfill,
+    "windows": bench_windows,
+    "stream": bench_stream,
+}
 
 
 def main() -> None:

@@ -38,7 +38,9 @@ def sampled(key: bytes, share: float) -> bool:
     return zlib.crc32(key) < share * WHOLE
 
 
-def served_row(reading: Reading, asked: Asked, form: Form, values: Mapping[str, Any], row: int, at: int) -> bytes:
+def served_row(
+    reading: Reading, asked: Asked, form: Form, values: Mapping[str, Any], row: int, at: int, fingerprint: str
+) -> bytes:
     """Return one row of a reading as JSON.
 
     Parameters
@@ -51,11 +53,13 @@ def served_row(reading: Reading, asked: Asked, form: Form, values: Mapping[str, 
         Its number in the reading.
     at
         Its instant, ms.
+    fingerprint
+        Of the whole set, of which the reading may be a part.
     """
     views = {each.name: each for each in reading.plan.reads if each.name in reading.views}
     found = {
         "set": reading.plan.name,
-        "fingerprint": reading.plan.fingerprint,
+        "fingerprint": fingerprint,
         "at": at,
         "row": encoded_row(asked, form, row),
         "values": {name: list(each.items()) if isinstance(each, dict) else each for name, each in values.items()},

@@ -16,6 +16,7 @@ from unskew.pipelines.commands import (
     dev,
     erasure,
     explanation,
+    live,
     model,
     online,
     parity,
@@ -57,6 +58,7 @@ COMMANDS = (
     parity,
     model,
     demo,
+    live,
     dev,
     cluster,
 )

@@ -13,6 +13,7 @@ from unskew.validation.diagnose import DEFECTS
 from unskew.validation.parity import Report
 
 WIDTH = 120
+UNCONFIRMED = "the archive has no events that give the set hash of a tile that was read"
 PHYSICS = {
     "late": "came after the allowed lateness; an upload heals the store",
     "in_flight": "had not arrived yet",
@@ -32,7 +33,7 @@ def summary(report: Report) -> str:
     out.print(f"{report.probes:,} probes over {events}", highlight=False)
     out.print(f"{cells:,} cells: {equal:,} equal to the ideal, {cells - equal:,} not", highlight=False)
     for cause, count in report.causes.most_common():
-        meaning = PHYSICS.get(cause) or f"defect: {DEFECTS[cause]}"
+        meaning = PHYSICS.get(cause) or f"defect: {DEFECTS.get(cause, UNCONFIRMED)}"
         out.print(f"  {count:>12,}  {cause}: {meaning}", highlight=False)
     out.print(f"  {report.unexplained:>12,}  unexplained", highlight=False)
     out.print(feature_table(report))

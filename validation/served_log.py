@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.backfill.frames import parquet_files
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_identity import identity_hash
 from unskew.pipelines.errors import InputError
@@ -26,11 +27,12 @@ from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import field_prints
 from unskew.pipelines.states import LISTS
 from unskew.validation.explain import Entity, Key, Upload, entity_events, held, inputs_of, known, same_value
-from unskew.validation.log import Log, judged_log, numbered
+from unskew.validation.log import Ints, Log, judged_log, numbered
 from unskew.validation.parity import MOST_DEFECTS, Defect, FeatureParity, Report
 
 ORDER = ("_partition", "_offset")  # of messages that arrived at the same instant
-MOST_WAYS = 200_000  # in which a tile's events may be parted over partitions; past it the hash is not confirmed
+MOST_WAYS = 200_000  # in which a tile's events may be parted over partitions; past it they are not tried
+MOST_MISSING, NEAR = 6, 16  # of the events that arrived, how many may be missing, and how far from the last
 UNCONFIRMED = "unconfirmed"
 
 
@@ -45,7 +47,7 @@ class Archive:
     """
 
     log: Log
-    partitions: np.ndarray[Any, np.dtype[np.int64]]
+    partitions: Ints
 
 
 @dataclass
@@ -53,11 +55,11 @@ class Tile:
     """The candidates of one tile: events that the stream applied, in order of arrival, with their hashes."""
 
     events: list[oracle.Event] = field(default_factory=list)
-    hashes: np.ndarray[Any, np.dtype[np.int64]] = field(default_factory=lambda: np.zeros(0, np.int64))
+    hashes: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield logged rows of a file of JSON lines.
+    """Yield the rows of an archived served log.
 
     Raises
     ------
@@ -65,11 +67,11 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         If it cannot be read.
     """
     try:
-        with path.open("rb") as lines:
-            for line in lines:
-                yield orjson.loads(line)
-    except (OSError, ValueError) as error:
-        message = f"served log `{path}` cannot be read: {str(error).splitlines()[0]}; give JSON lines of served rows"
+        for each in parquet_files(path):
+            for content in pq.read_table(each, columns=["content"])["content"].to_pylist():
+                yield orjson.loads(content)
+    except (OSError, ValueError, KeyError) as error:
+        message = f"served log `{path}` cannot be read: {str(error).splitlines()[0]}; give the folder of `unskew archive --served`"
         raise InputError(message) from error
 
 
@@ -114,13 +116,11 @@ def read_archive(source: SourcePlan, events: Any) -> Archive:
     return Archive(numbered(log, rank), places[0][order])
 
 
-def column_of(events: Any, name: str, rows: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def column_of(events: Any, name: str, rows: int) -> Ints:
     """Return a column of where messages stood on their topic; zeros where the events have none."""
     if isinstance(events, pa.Table):
         found = events[name] if name in events.column_names else None
     else:
-        from unskew.backfill.frames import parquet_files  # noqa: PLC0415
-
         parts = [pq.read_table(each, columns=[name]) for each in parquet_files(Path(events)) if has(each, name)]
         found = pa.concat_tables(parts)[name] if parts else None
     return np.zeros(rows, np.int64) if found is None else found.to_numpy().astype(np.int64)
@@ -233,35 +233,49 @@ def applied(entity: Entity, end: int) -> list[oracle.Event]:
     return [each.event for each in entity.copies if each.first and not each.event.late and each.event.ts >= end]
 
 
-def hashes_of(source: SourcePlan, events: Sequence[oracle.Event]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def hashes_of(source: SourcePlan, events: Sequence[oracle.Event]) -> Ints:
     """Return the hash of each event's identity."""
     ids = [[each.cells[name] for each in events] for name in source.event_id]
     return identity_hash([each.ts for each in events], *ids)  # type: ignore[arg-type] # an id is never null
 
 
-def confirmed_events(
-    tile: Tile, partitions: np.ndarray[Any, np.dtype[np.int64]], n: int, set_hash: int
-) -> list[oracle.Event] | None:
-    """Return the `n` events of a tile that have this set hash; None where no way to part them over partitions has it.
+def confirmed_events(tile: Tile, partitions: Ints, n: int, set_hash: int) -> list[oracle.Event] | None:
+    """Return the `n` events of a tile that have this set hash; None where none of the likely sets has it.
 
-    A job reads each partition in order, but several in any: so of each partition it had the first few.
+    Most often they are the first `n` to arrive. A job reads several partitions in any order, so of each it had the first
+    few; and between its operators an event may pass one that arrived a moment before, so a few of the last may be missing.
     """
     if n > len(tile.events):
         return None
+    for found in chain(first_of_partitions(tile, partitions, n, set_hash), without_a_few(tile, n, set_hash)):
+        return [tile.events[index] for index in found]
+    return None
+
+
+def first_of_partitions(tile: Tile, partitions: Ints, n: int, set_hash: int) -> Iterator[list[int]]:
+    """Yield the first few events of each partition, `n` together, that have the hash."""
     if wrapped(tile.hashes[:n]) == set_hash:
-        return tile.events[:n]
+        yield list(range(n))
     places = defaultdict(list)
     for index, each in enumerate(tile.events):
         places[int(partitions[each.position])].append(index)
     sizes = [range(len(each) + 1) for each in places.values()]
-    if np.prod([float(len(each)) for each in sizes]) > MOST_WAYS:
-        return None
+    if len(places) < 2 or np.prod([float(len(each)) for each in sizes]) > MOST_WAYS:  # noqa: PLR2004 - one is a prefix
+        return
     sums = [np.concatenate(([0], np.cumsum(tile.hashes[own]))) for own in places.values()]
     for way in product(*sizes):
         if sum(way) == n and wrapped([each[taken] for each, taken in zip(sums, way, strict=True)]) == set_hash:
-            own = [each[:taken] for each, taken in zip(places.values(), way, strict=True)]
-            return [tile.events[index] for index in sorted(index for part in own for index in part)]
-    return None
+            yield sorted(index for own, taken in zip(places.values(), way, strict=True) for index in own[:taken])
+
+
+def without_a_few(tile: Tile, n: int, set_hash: int) -> Iterator[list[int]]:
+    """Yield `n` events that have the hash: the first to arrive, without a few of the last of them."""
+    for count in range(1, min(len(tile.events) - n, MOST_MISSING) + 1):
+        end = n + count
+        rest = wrapped(tile.hashes[:end]) - set_hash
+        for missing in combinations(range(max(end - NEAR, 0), end), count):
+            if (wrapped(tile.hashes[list(missing)]) - rest) % 2**64 == 0:
+                yield [index for index in range(end) if index not in missing]
 
 
 def wrapped(hashes: Any) -> int:

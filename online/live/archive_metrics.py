@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from unskew.pipelines.errors import InputError
+
 
 class Metrics:
     """Counters of one archiver.
@@ -16,6 +18,11 @@ class Metrics:
         Where they are served at ``/metrics``; None serves them nowhere.
     host
         Address to listen at.
+
+    Raises
+    ------
+    InputError
+        If the port cannot be had.
     """
 
     def __init__(self, source: str, topic: str, port: int | None = None, host: str = "127.0.0.1") -> None:
@@ -27,7 +34,11 @@ class Metrics:
         self.lag = Gauge(
             "unskew_consumer_lag", "Messages not yet in the archive.", ("topic", "partition"), registry=self.registry
         )
-        self.server = None if port is None else start_http_server(port, host, self.registry)[0]
+        try:
+            self.server = None if port is None else start_http_server(port, host, self.registry)[0]
+        except OSError as error:
+            message = f"metrics cannot be served at `{host}:{port}`: {error.strerror}; choose another --metrics-port"
+            raise InputError(message) from error
 
     def count(self, fates: Mapping[tuple[str, str], int]) -> None:
         """Count messages that are in the archive now."""

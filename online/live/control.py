@@ -28,7 +28,7 @@ from unskew.online.live.topics import (
     topic_of,
 )
 from unskew.online.store import BEGINNING, Store
-from unskew.pipelines.errors import EngineError, InputError, StoreError
+from unskew.pipelines.errors import EngineError, InputError, StoreError, UnskewError
 from unskew.pipelines.plan import SetPlan, SourcePlan
 from unskew.pipelines.timegrid import DAY
 
@@ -294,6 +294,29 @@ class Control:
         starts = starting_offsets(self.settings, self.plan.source(source), self.since(source))
         ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(source)))
         return sum(ends.values()) - sum(starts.values())
+
+    def gauges(self, source: str) -> dict[str, float]:
+        """Return what Prometheus is told of a source's job; a part that does not answer tells nothing."""
+        try:
+            job = self.job(source)
+            found = self.status(job)
+            waiting = {"unskew_job_messages_waiting": float(sum(self.lag(job).values()))}
+        except UnskewError:
+            return {"unskew_job_running": 0.0}
+        if found is None:
+            return {"unskew_job_running": 0.0, **waiting}
+        age = {} if found.checkpoint_age is None else {"unskew_checkpoint_age_seconds": found.checkpoint_age}
+        running = {"unskew_job_running": float(found.state == RUNNING), "unskew_job_restarts": float(found.restarts)}
+        return {**running, **waiting, **age}
+
+    def fates(self, source: str) -> dict[tuple[str, str], int]:
+        """Return how many events of a source's job have which fate and reason; none where it does not add up now."""
+        try:
+            found = self.account(self.job(source))
+        except UnskewError:
+            return {}
+        fates = {(name, ""): getattr(found, name) for name in ("late", "archived", "duplicates", "filtered", "applied")}
+        return fates | {("quarantined", reason): count for reason, count in found.reasons.items()}
 
     def supervise(self, source: str, stop: Event, say: Say) -> None:
         """Keep a job of a source running: resume it from its newest checkpoint whenever the cluster has lost it."""

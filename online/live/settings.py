@@ -19,6 +19,7 @@ from unskew.pipelines.timegrid import parse_duration
 
 FILE = "unskew.toml"
 PREFIX = "UNSKEW"
+SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -201,6 +202,8 @@ class ServerSettings:
         Reads at a time, each with a connection of its own.
     max_waiting
         Rows, and events, that may wait at a time.
+    served_share
+        Of the entities whose served rows are logged, ``0.01``; empty: none.
     keys
         Who may ask for what; without any, everybody who reaches it.
     """
@@ -214,12 +217,16 @@ class ServerSettings:
     drain: str = "5s"
     threads: int = 2
     max_waiting: int = 20_000
+    served_share: str = ""
     keys: tuple[KeySettings, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse durations that are none, and keys of one name."""
         for each in (self.max_age or "1s", self.timeout, self.drain):
             parse_duration(each)
+        if self.served_share and not SHARE.fullmatch(self.served_share):
+            message = f"setting `server.served_share` is `{self.served_share}`; give a number from 0 to 1, such as 0.01"
+            raise InputError(message)
         names = [each.name for each in self.keys]
         if len(set(names)) < len(names):
             message = (

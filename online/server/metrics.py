@@ -40,6 +40,12 @@ class Metrics:
         self.events = Counter(
             "unskew_events_total", "Events by source and fate.", ["source", "fate"], registry=self.registry
         )
+        self.logged = Counter(
+            "unskew_served_rows_total",
+            "Served rows that were logged, and dropped.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.waiting = Gauge("unskew_waiting_rows", "Rows that wait for the store.", registry=self.registry)
         self.counters: dict[tuple[str, int], Any] = {}
 
@@ -53,6 +59,10 @@ class Metrics:
         if (route, status) not in self.counters:
             self.counters[route, status] = self.requests.labels(route, str(status))
         self.counters[route, status].inc()
+
+    def served(self, outcome: str, rows: int) -> None:
+        """Count served rows that were logged or dropped."""
+        self.logged.labels(outcome).inc(rows)
 
     def watch(self, waiting: Callable[[], float]) -> None:
         """Take the number of waiting rows from a function."""

@@ -22,6 +22,7 @@ from unskew.online.server.pages import pages
 from unskew.online.server.producer import Producer
 from unskew.online.server.protocol import Protocol, sweep
 from unskew.online.server.reads import Reads
+from unskew.online.server.served import ServedLog
 from unskew.online.server.server import FeatureServer
 from unskew.online.stores import is_redis, open_store
 from unskew.pipelines.errors import InputError
@@ -58,6 +59,7 @@ def made_server(plans: Sequence[SetPlan], settings: Settings, *, local: bool) ->
         max_waiting=own.max_waiting,
         timeout=timeout,
         max_age=parse_duration(own.max_age) if own.max_age else None,
+        served=ServedLog(settings.kafka, float(own.served_share), metrics) if float(own.served_share or 0) else None,
     )
     metrics.watch(lambda: reads.rows)
     events = Events(plans, Producer(settings.kafka, timeout), metrics, max_waiting=own.max_waiting)

@@ -20,6 +20,7 @@ from unskew.online.server.answer import Answers
 from unskew.online.server.metrics import Metrics, TimedStore
 from unskew.online.server.question import Part, Question, instants
 from unskew.online.server.refusal import RETRY_SECONDS, Refusal, Reply, of_error
+from unskew.online.server.served import ServedLog
 from unskew.online.store import Store
 from unskew.pipelines.errors import UnskewError
 
@@ -48,6 +49,7 @@ class Readers:
 
     def __init__(self, store: TimedStore, metrics: Metrics, max_age: int | None) -> None:
         self.store = store
+        self.served: ServedLog | None = None  # once the server listens
         self.metrics = metrics
         self.max_age = max_age
         self.known: OrderedDict[Part, FeatureReader] = OrderedDict()
@@ -75,7 +77,8 @@ class Readers:
         part = questions[0].part
         began = time.perf_counter()
         t = questions[0].t if len(questions) == 1 else np.concatenate([each.t for each in questions])
-        reading = self.reader(part).read_asked(together([each.asked for each in questions]), t, lenient=True)
+        asked = together([each.asked for each in questions])
+        reading = self.reader(part).read_asked(asked, t, lenient=True)
         answers = Answers(part, reading, self.max_age)
         outcomes: list[Outcome] = []
         at = 0
@@ -83,6 +86,8 @@ class Readers:
             outcomes.append(answers.outcome(each, at))
             at += each.asked.rows
         self.metrics.read(part.whole.name, time.perf_counter() - began, at)
+        if self.served is not None:
+            self.served.offer(part, reading, asked, t)
         return outcomes
 
 
@@ -101,6 +106,8 @@ class Reads:
         Seconds that a question may wait.
     max_age
         Milliseconds after which what a row knows is stale; None: never.
+    served
+        Takes what is read; None: nobody does.
     """
 
     def __init__(
@@ -112,7 +119,9 @@ class Reads:
         max_waiting: int,
         timeout: float,
         max_age: int | None,
+        served: ServedLog | None = None,
     ) -> None:
+        self.served = served
         self.queue: SimpleQueue[Waiting | None] = SimpleQueue()
         self.asked: deque[Waiting] = deque()
         self.rows = 0
@@ -137,6 +146,10 @@ class Reads:
             thread.start()
             self.threads.append(thread)
         self.loop.call_later(SWEEP_SECONDS, self.sweep)
+        for each in self.readers:
+            each.served = self.served
+        if self.served is not None:
+            self.served.start()
 
     def stop(self) -> None:
         """Let the threads end; one that the store does not answer is left behind."""
@@ -144,6 +157,8 @@ class Reads:
             self.queue.put(None)
         for each in self.threads:
             each.join(timeout=1.0)
+        if self.served is not None:
+            self.served.stop()
 
     async def ask(self, question: Question) -> Reply:
         """Return the reply to a question.
@@ -160,7 +175,11 @@ class Reads:
 
     async def use(self, what: Callable[[Readers], Found], timeout: float) -> Found:
         """Return what a function makes of a thread's readers."""
-        found: Found | Refusal = await self.enqueue(what, timeout)
+        future = self.enqueue(what, self.timeout)
+        await asyncio.wait([future], timeout=timeout)
+        if not future.done():
+            raise self.too_late(timeout)
+        found: Found | Refusal = future.result()
         if isinstance(found, Refusal):
             raise found
         return found
@@ -182,12 +201,12 @@ class Reads:
         while self.asked and (self.asked[0].future.done() or self.asked[0].deadline < now):
             late = self.asked.popleft()
             if not late.future.done():
-                self.deliver([(late, self.too_late())])
+                self.deliver([(late, self.too_late(self.timeout))])
         self.loop.call_later(SWEEP_SECONDS, self.sweep)
 
-    def too_late(self) -> Refusal:
+    def too_late(self, timeout: float) -> Refusal:
         """Return the refusal of a question that the store has not answered."""
-        message = f"the store has not answered within {self.timeout:g} seconds; ask again later"
+        message = f"the store has not answered within {timeout:g} seconds; ask again later"
         return Refusal(503, "store_timeout", message, retry_after=RETRY_SECONDS)
 
     def deliver(self, outcomes: Sequence[tuple[Waiting, Any]]) -> None:

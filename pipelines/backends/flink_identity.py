@@ -12,15 +12,20 @@ from unskew.pipelines.backends.flink_pieces import long, quoted
 from unskew.pipelines.plan import ColumnPlan, SourcePlan
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
-# Odd multipliers of the mix, from the fractional parts of the golden ratio and of sqrt(2), pi, e.
-MIX_1, MIX_2, MIX_3 = 0x1E3779B97F4A7C15, 0x6A09E667F3BCC909, 0x243F6A8885A308D3
+# Odd multipliers of the mix, from the fractional parts of the golden ratio and of pi.
+MIX_1, MIX_3 = 0x1E3779B97F4A7C15, 0x243F6A8885A308D3
 WORD = 2**32
 
 
 def mixed_sql(value: str, multiplier: int) -> str:
-    """Write the nonlinear mix: multiply, add the truncated quotient by 2**32, multiply; all wrap."""
+    """Write the nonlinear mix; all wraps.
+
+    ``x * (2 * x + 1)`` is a permutation of the int64 (RC6, Rivest et al. 1998). Twice it, with the truncated quotient by
+    2**32 added in between: of a mix that is nearly linear, sums of ids that follow one another collide.
+    """
     product = f"({value} * {long(multiplier)})"
-    return f"(({product} + {product} / {long(WORD)}) * {long(MIX_2)})"
+    square = f"({product} * ({product} * {long(2)} + {long(1)}) + {product} / {long(WORD)})"
+    return f"({square} * ({square} * {long(2)} + {long(1)}))"
 
 
 def identity_sql(source: SourcePlan) -> str:
@@ -48,7 +53,8 @@ def mixed(value: NDArray[np.int64], multiplier: int) -> NDArray[np.int64]:
     """Return the nonlinear mix of int64 values, as `mixed_sql`."""
     product = value * np.int64(multiplier)
     quotient = (product >> 32) + ((product < 0) & ((product & np.int64(WORD - 1)) != 0))
-    found: NDArray[np.int64] = (product + quotient) * np.int64(MIX_2)
+    square = product * (product * 2 + 1) + quotient
+    found: NDArray[np.int64] = square * (square * 2 + 1)
     return found
 
 

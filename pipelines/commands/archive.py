@@ -30,6 +30,7 @@ def archive(
     defs: Defs,
     name: SetName = None,
     source: Annotated[str | None, typer.Option(help="Source, where the set has several.")] = None,
+    served: Annotated[bool, typer.Option("--served", help="Keep the set's served rows instead of a source.")] = False,
     settings: SettingsFile = None,
     folder: Folder = None,
     once: Annotated[bool, typer.Option("--once", help="Up to where the partitions end now, then stop.")] = False,
@@ -49,7 +50,7 @@ def archive(
 
     Exactly once, whenever it is stopped or killed: it goes on from where the archive ends. Ctrl-C writes what it has.
     """
-    plan = source_of(defs, name, source)
+    plan = served_of(defs, name) if served else source_of(defs, name, source)
     folder = archive_of(plan, folder)
     if compact:
         from unskew.online.live.archive_compact import compact_archive  # noqa: PLC0415
@@ -62,7 +63,7 @@ def archive(
     from unskew.online.live.settings import load_settings  # noqa: PLC0415
     from unskew.online.live.topic_reader import TopicReader  # noqa: PLC0415
 
-    pace = Pace(rows, parse_duration(every))
+    pace, stop = Pace(rows, parse_duration(every)), until_told()
     reader = TopicReader(load_settings(settings).kafka, plan.topic)
     try:
         archiver = Archiver(
@@ -71,7 +72,7 @@ def archive(
             metrics=Metrics(plan.name, plan.topic, metrics_port, metrics_host),
         )  # fmt: skip
         try:
-            totals = archiver.run(until_told(), once=once)
+            totals = archiver.run(stop, once=once)
         finally:
             archiver.close()
     finally:
@@ -88,6 +89,13 @@ def source_of(defs: Path, name: str | None, source: str | None) -> SourcePlan:
     """Return the source that a command means."""
     plan = load_plan(defs, name)
     return plan.source(choose_source(plan, source))
+
+
+def served_of(defs: Path, name: str | None) -> SourcePlan:
+    """Return the source of the served rows of the set that a command means."""
+    from unskew.online.live.served_source import served_source  # noqa: PLC0415
+
+    return served_source(load_plan(defs, name).name)
 
 
 def archive_of(source: SourcePlan, given: Path | None) -> Path:

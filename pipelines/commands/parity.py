@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,10 @@ from unskew.pipelines.commands.options import (
     quiet_engines,
 )
 from unskew.pipelines.errors import InputError
+from unskew.pipelines.plan import SetPlan
+
+if TYPE_CHECKING:
+    from unskew.validation.parity import Report
 
 CASE = "test_parity_case.py"
 
@@ -39,11 +44,18 @@ def parity(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the probes, and the first of adversarial worlds.")] = 0,
     adversarial: Annotated[bool, typer.Option("--adversarial", help="Make the events, from the definitions.")] = False,
     seeds: Annotated[int, typer.Option(min=1, help="How many adversarial worlds.")] = 10,
+    served: Annotated[
+        Path | None,
+        typer.Option(help="Archive of served rows: check what was really served against --events, and run nothing."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for parity.json and parity.txt.")] = Path("build/parity"),
     as_json: Json = False,
 ) -> None:
     """Run Beam and Flink on the same events and compare every cell; exit 1 if arrival does not explain one."""
     plan = load_plan(defs, name)
+    if served is not None:
+        parity_of_served(plan, served, events, output, as_json=as_json)
+        return
     if (events is None) != adversarial:
         message = "give either --events or --adversarial"
         raise InputError(message)
@@ -55,12 +67,7 @@ def parity(
     given = make(plan, range(seed, seed + seeds)) if events is None else events_by_source(plan, events)
     with quiet_engines(), progress_line(shown=not as_json) as progress:
         report = run(plan, given, probes=probes, seed=seed, progress=progress)
-    output.mkdir(parents=True, exist_ok=True)
-    content = report.to_json()
-    (output / "parity.json").write_text(
-        json.dumps(content, indent=1, default=str, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    (output / "parity.txt").write_text(summary(report), encoding="utf-8")
+    content = write_report(report, output)
     if report.shrunk is not None:
         (output / CASE).write_text(pytest_case(report.shrunk, defs.resolve(), plan.name), encoding="utf-8")
     if as_json:
@@ -72,3 +79,33 @@ def parity(
             typer.echo(f"a cell that no rule explains is a test of its own: pytest {output / CASE}")
     if report.unexplained:
         raise typer.Exit(CHECK_FAILED)
+
+
+def parity_of_served(plan: SetPlan, served: Path, events: Sequence[str] | None, output: Path, *, as_json: bool) -> None:
+    """Check served rows against the archives of their sources."""
+    from unskew.validation.report import summary  # noqa: PLC0415 - starts the engines
+    from unskew.validation.served_log import check_served, read_rows  # noqa: PLC0415
+
+    given = events_by_source(plan, events or [each.archive for each in plan.sources if len(plan.sources) == 1])
+    by_source = given if isinstance(given, dict) else {each.name: given for each in plan.sources}
+    missing = [each.name for each in plan.sources if each.name not in by_source]
+    if missing:
+        message = f"archive of source `{missing[0]}` is not given; add --events {missing[0]}=PATH"
+        raise InputError(message)
+    report = check_served(plan, read_rows(served), by_source)
+    content = write_report(report, output)
+    print_json(content) if as_json else typer.echo(f"{summary(report)}\nthe report is in {output}")
+    if report.unexplained:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def write_report(report: Report, output: Path) -> dict[str, Any]:
+    """Write parity.json and parity.txt; return the first."""
+    from unskew.validation.report import summary  # noqa: PLC0415 - starts the engines
+
+    output.mkdir(parents=True, exist_ok=True)
+    content = report.to_json()
+    text = json.dumps(content, indent=1, default=str, ensure_ascii=False) + "\n"
+    (output / "parity.json").write_text(text, encoding="utf-8")
+    (output / "parity.txt").write_text(summary(report), encoding="utf-8")
+    return content

@@ -37,6 +37,9 @@ def serve(
     ] = None,
     max_rows: Annotated[int | None, typer.Option(help="Rows of a request, at most.", min=1)] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Bytes of a request, at most.", min=1)] = None,
+    served_share: Annotated[
+        str | None, typer.Option(help="Log the served rows of this share of the entities to Kafka, e.g. 0.01.")
+    ] = None,
     is_open: Annotated[bool, typer.Option("--open", help="Without keys, let everybody in who reaches it.")] = False,
 ) -> None:
     """Serve features over HTTP until SIGTERM; running requests finish before it ends."""
@@ -52,6 +55,7 @@ def serve(
         "max_age": max_age,
         "max_rows": max_rows,
         "max_bytes": max_bytes,
+        "served_share": served_share,
     }
     server = replace(found.server, **{name: value for name, value in given.items() if value is not None})
     found = replace(found, server=server, store=replace(found.store, url=store or found.store.url))

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from unskew.online.live.jobs import Job
 
 Source = Annotated[str | None, typer.Option(help="Source, where the set has several.")]
+MetricsPort = Annotated[int, typer.Option(help="Answer Prometheus at /metrics of this port; 0: do not.")]
+MetricsHost = Annotated[str, typer.Option(help="Address to answer it at.")]
 Wait = Annotated[bool, typer.Option(help="Wait until the job has caught up and reads see it.")]
 LOGS = Path("build/submit")
 
@@ -220,9 +222,22 @@ def rebuild(defs: Defs, name: SetName = None, source: Source = None, settings: S
             finish(found, job, wait=True)
 
 
-def run(defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None) -> None:
+def run(
+    defs: Defs,
+    name: SetName = None,
+    source: Source = None,
+    settings: SettingsFile = None,
+    metrics_port: MetricsPort = 0,
+    metrics_host: MetricsHost = "127.0.0.1",
+) -> None:
     """Keep the job of a source running until interrupted; after a loss it goes on from the newest checkpoint."""
     with control(defs, name, source, settings) as (found, chosen), interruptible() as ended:
+        if metrics_port:
+            from unskew.online.live.metrics import Metrics  # noqa: PLC0415
+
+            metrics = Metrics()
+            metrics.watch_job(chosen, lambda: found.gauges(chosen), lambda: found.fates(chosen))
+            metrics.serve(metrics_port, metrics_host)
         found.supervise(chosen, ended, typer.echo)
 
 
@@ -230,7 +245,8 @@ def materialize(
     defs: Defs,
     name: SetName = None,
     settings: SettingsFile = None,
-    metrics_port: Annotated[int, typer.Option(help="Answer Prometheus at /metrics of this port; 0: do not.")] = 0,
+    metrics_port: MetricsPort = 0,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Write what the set's jobs compute into the store until interrupted; any number of processes share the work."""
     plan = load_plan(defs, name)
@@ -243,7 +259,7 @@ def materialize(
     logging.getLogger("kafka").setLevel(logging.ERROR)  # it tells of every pause
     found, metrics = load_settings(settings), Metrics()
     if metrics_port:
-        metrics.serve(metrics_port)
+        metrics.serve(metrics_port, metrics_host)
     with open_store(found.store) as store, interruptible() as ended:
         typer.echo(f"materialising set {plan.name} into {store.address}")
         TileConsumer(plan, store, found.kafka, metrics).run(ended)

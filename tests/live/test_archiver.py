@@ -247,6 +247,8 @@ def test_metrics(tmp_path: Path) -> None:
     assert found.metrics.server is not None
     with urllib.request.urlopen(f"http://127.0.0.1:{found.metrics.server.server_port}/metrics") as answer:
         text = answer.read().decode()
+    with pytest.raises(InputError, match=r"metrics cannot be served at .* choose another --metrics-port"):
+        Metrics("tx", "tx", port=found.metrics.server.server_port)
     found.close()
     assert 'unskew_events_total{fate="accepted",reason="",source="tx"} 2.0' in text
     assert 'unskew_events_total{fate="late",reason="",source="tx"} 2.0' in text

@@ -38,7 +38,7 @@ from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureVi
 payments = EventSource(
     "payments",
     {{"id": Int64, "at": Timestamp, "arrived": Timestamp, "card": Int64, "shop": String, "paid": Decimal(12, 2)}},
-    event_time="at", event_id="id", arrival="arrived", topic="{topic}",
+    event_time="at", event_id="id", arrival="arrived", topic="{topic}", archive="{folder}/archive",
 )
 paid = col("paid")
 cards = FeatureView("cards", Entity("card", "card"), payments, {{
@@ -80,6 +80,7 @@ class Payments:
     cards: int = 40
     shops: int = 8
     now: int = START
+    step: int = 20_000  # ms between two arrivals, at most
     ids: int = 0
     late: int = 0
     sent: list[dict[str, Any]] = field(default_factory=list)
@@ -95,7 +96,7 @@ class Payments:
             return [self.one(bool(self.draw.random() < late)) for _ in range(n)]
 
     def one(self, late: bool) -> tuple[bytes, bytes, int]:
-        self.now += int(self.draw.integers(0, 20_000))
+        self.now += int(self.draw.integers(0, self.step))
         self.ids += 1
         self.late += late
         behind = int(self.draw.integers(DAY + 60_000, 3 * DAY)) if late else int(self.draw.exponential(3_000))
@@ -130,7 +131,7 @@ class World:
 
     def define(self, more: str = "") -> None:
         """Write the definitions, with further features of cards."""
-        text = DEFINITIONS.format(topic=self.topic, more=more)
+        text = DEFINITIONS.format(topic=self.topic, folder=self.folder, more=more)
         (self.folder / "defs.py").write_text(text, encoding="utf-8")
 
     @property
@@ -147,7 +148,9 @@ class World:
             yield Control(self.plan, self.settings, store, self.folder / "submit")
 
     def command(self, *words: str) -> list[str]:
-        where = ["--defs", str(self.folder / "defs.py"), "--settings", str(self.folder / "unskew.toml")]
+        where = ["--defs", str(self.folder / "defs.py")]
+        if words[0] not in ("upload", "parity"):
+            where += ["--settings", str(self.folder / "unskew.toml")]
         return [sys.executable, "-m", "unskew.pipelines.cli", *words, *where]
 
     def start(self, name: str, *words: str) -> Process:

@@ -73,7 +73,7 @@ def events() -> list[dict[str, Any]]:
     for number in range(N):
         now += int(draw.integers(1, 400_000))
         late = int(draw.integers(DAY + 1, 2 * DAY)) if draw.random() < 0.02 else int(draw.exponential(60_000))
-        row = {"id": number, "at": now - late, "arrived": now, "card": int(draw.integers(4))}
+        row: dict[str, Any] = {"id": number, "at": now - late, "arrived": now, "card": int(draw.integers(4))}
         row |= {"shop": f"s{draw.integers(5)}", "paid": f"{int(draw.integers(1, 10_000)) / 100:.2f}"}
         rows.append(row)
         if draw.random() < 0.05:
@@ -101,7 +101,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any
             cells = {name: column.cells() for name, column in reading.columns.items()}
             for row in range(asked.rows):
                 values = {name: own[row] for name, own in cells.items()}
-                found.append(served_row(reading, asked, form, values, row, at))
+                found.append(served_row(reading, asked, form, values, row, at, SET.fingerprint))
     return rows, found
 
 
@@ -143,7 +143,7 @@ def test_rows_of_other_definitions_are_refused(served: tuple[list[dict[str, Any]
         check_served(SET, [{**orjson.loads(lines[0]), "fingerprint": "x"}], {"payments": archive(rows)})
 
 
-def test_partitions_may_be_read_in_any_order() -> None:
+def test_events_may_pass_each_other() -> None:
     from unskew.pipelines.backends import oracle  # noqa: PLC0415
 
     own = [oracle.Event(n, n, n, False, (n,), {}) for n in range(12)]
@@ -155,6 +155,11 @@ def test_partitions_may_be_read_in_any_order() -> None:
     assert found is not None
     assert sorted(each.position for each in found) == sorted(taken)
     assert confirmed_events(tile, partitions, len(taken), total + 1) is None
+    one = np.zeros(12, np.int64)
+    passed = [0, 1, 2, 4, 5, 7]  # the last ones have passed two others
+    found = confirmed_events(tile, one, len(passed), int(np.add.reduce(tile.hashes[passed])))
+    assert found is not None
+    assert [each.position for each in found] == passed
     assert confirmed_events(tile, partitions, 13, total) is None
 
 

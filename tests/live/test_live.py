@@ -1,0 +1,114 @@
+"""`unskew live`, as a user runs it: every cell is explained, and nothing is left, however it ends."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.servers import missing, wait_for_none_in
+from unskew.online.live.local import MARK, take_folder
+from unskew.online.live.processes import is_free
+from unskew.online.live.redis_server import PROGRAM
+from unskew.online.live.scraping import quantile
+from unskew.pipelines.errors import InputError
+
+PATIENCE = 600
+SMALL = ["--rate", "40", "--reads", "8", "--scale", "5000", "--plain"]
+
+
+def live(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    if shutil.which(PROGRAM) is None:
+        missing(f"there is no {PROGRAM}")
+    command = [sys.executable, "-m", "unskew.pipelines.cli", "live", str(folder), *SMALL, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+
+
+def ports(folder: Path) -> list[int]:
+    """Return the ports that the parts were told."""
+    found = tomllib.loads((folder / "unskew.toml").read_text())
+    return [
+        found["server"]["port"],
+        *(int(each.split("/")[0].rpartition(":")[2]) for each in (found["kafka"]["bootstrap_servers"], found["flink"]["target"])),
+        int(found["store"]["url"].rpartition(":")[2].split("/")[0]),
+    ]  # fmt: skip
+
+
+def require_nothing_left(folder: Path, own: int) -> None:
+    wait_for_none_in(folder, 20)
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(each.info["cmdline"] or [])
+    ]
+    assert not psutil.pid_exists(own) or psutil.Process(own).status() == psutil.STATUS_ZOMBIE
+    assert all(is_free(each) for each in ports(folder))
+
+
+def test_every_cell_is_explained_and_nothing_is_left(tmp_path: Path, jars: Path) -> None:
+    assert jars.is_dir()
+    folder = tmp_path / "run"
+    with live(folder, "--duration", "25s") as process:
+        said, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    found = json.loads((folder / "live.json").read_text())
+    assert found["unexplained"] == 0, found["parity"]["defects"]
+    assert found["parity"]["cells"] > 0
+    assert found["parity"]["waiting"] == 0
+    assert found["reads"]["compared"] > 0
+    assert found["fates"]["read"] == found["produced"]
+    assert "unexplained  0" in said
+    assert (folder / "live.txt").read_text() in said
+    require_nothing_left(folder, process.pid)
+
+
+def test_a_killed_command_leaves_nothing(tmp_path: Path, jars: Path) -> None:
+    assert jars.is_dir()
+    folder = tmp_path / "run"
+    with live(folder) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if " traffic: " in line:
+                break
+        process.kill()
+    require_nothing_left(folder, process.pid)
+
+
+def test_an_interrupted_start_leaves_nothing(tmp_path: Path, jars: Path) -> None:
+    assert jars.is_dir()
+    folder = tmp_path / "run"
+    with live(folder) as process:
+        while not (folder / "kafka" / "broker.log").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    require_nothing_left(folder, process.pid)
+
+
+def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else than an earlier run"):
+        take_folder(tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_run_has_its_folder_for_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with take_folder(folder):
+        (folder / "old").touch()
+        with pytest.raises(InputError, match="another `unskew live` runs"):
+            take_folder(folder)
+    with take_folder(folder):
+        assert {each.name for each in folder.iterdir()} == {MARK, "logs"}
+
+
+def test_quantiles_of_a_histogram() -> None:
+    steps = [(0.1, 0.0), (0.2, 10.0), (1.0, 10.0), (float("inf"), 11.0)]
+    assert quantile(steps, 0.0) == 0.1
+    assert quantile(steps, 5 / 11) == pytest.approx(0.15)
+    assert quantile(steps, 1.0) == 1.0
