@@ -13,9 +13,9 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from unskew.online.live.control import Control
-from unskew.online.live.jobs import Job
+from unskew.online.live.jobs import FATES, Job
 from unskew.online.live.local import LocalSystem
-from unskew.online.live.scraping import NOTHING, Scrape, scrape
+from unskew.online.live.scraping import NOTHING, scrape
 from unskew.online.live.topics import partitions_of, topic_of
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import UnskewError
@@ -72,7 +72,7 @@ class Figures:
     freshness, store_reads, store_writes
         Median and 99th percentile since the traffic began, s.
     lag
-        Messages of the jobs that the materialiser has not taken yet.
+        Messages of the jobs that are not in the store yet.
     unarchived
         Messages that are not in the archive yet.
     checkpoint_age, restarts
@@ -155,10 +155,10 @@ class Observer:
         )
         figures.store_reads = server.quantiles("unskew_store_seconds", self.server, HALF, MOST) or figures.store_reads
         figures.rejected = int(tiles.total("unskew_rejected_writes_total"))
-        figures.lag = lag_of(figures.lag, [tiles])
         fates = sum((Counter(each.by("unskew_events_total", "fate")) for each in archivers), Counter[str]())
         figures.archived = {fate: int(count) for fate, count in fates.items()} or figures.archived
-        figures.unarchived = lag_of(figures.unarchived, archivers)
+        lags = [each.total("unskew_consumer_lag") for each in archivers if each.families]
+        figures.unarchived = int(sum(lags)) if lags else figures.unarchived
 
     def parity(self) -> None:
         """Take what the checker has found."""
@@ -177,8 +177,15 @@ class Observer:
         figures.applied = sum(
             max(control.store.applied(job.epoch, view) for view in job.views) for job in self.jobs.values()
         )
+        figures.lag = self.lag(control, consumer)
         figures.produced_rate = self.produced.at(figures.produced, now)
         figures.applied_rate = self.applied.at(figures.applied, now)
+
+    def lag(self, control: Control, consumer: Any) -> int:
+        """Return how many messages of the jobs are not in the store; a materialiser that hangs would not say."""
+        topics = [topic for job in self.jobs.values() for view, topic in job.topics.items() if view != FATES]
+        ends = consumer.end_offsets([place for each in topics for place in partitions_of(consumer, each)])
+        return int(sum(ends.values())) - sum(sum(control.store.offsets(each).values()) for each in topics)
 
     def look_deeper(self, control: Control) -> None:
         """Ask the cluster, and count the fates."""
@@ -206,9 +213,3 @@ class Observer:
                     fates[fate] = fates.get(fate, 0) + count
         self.figures.fates = fates
         self.settled = self.eager and fates.get("read") == self.figures.produced
-
-
-def lag_of(before: int, scrapes: list[Scrape]) -> int:
-    """Return how many messages wait; what was known before where nobody answers."""
-    found = [each for each in scrapes if each.families]
-    return int(sum(each.total("unskew_consumer_lag") for each in found)) if found else before

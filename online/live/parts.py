@@ -66,7 +66,7 @@ class Part:
             return "ended"
         if self.code == 0 and not self.lasting:
             return "done"
-        return f"died ({self.code})"
+        return "died"
 
 
 class Parts:
@@ -110,7 +110,7 @@ class Parts:
         """Look at all parts until told to stop."""
         while not stop.wait(LOOK):
             for each in self.all:
-                if each.state.startswith("died") and not each.lost:
+                if each.state == "died" and not each.lost:
                     self.revive(each, stop)
 
     def revive(self, part: Part, stop: Event) -> None:

@@ -16,6 +16,7 @@ from unskew.online.live.session import Session
 
 WIDTH = 100
 FATES = ("applied", "accepted", "duplicates", "late", "quarantined", "filtered", "archived")
+NAME = 21  # characters of a part's
 LINES = 4  # of what was told last
 COLOURS = {"running": "green", "done": "cyan", "ended": "dim", "starting": "yellow"}
 MINUTE, SHORT = 60, 0.01  # s
@@ -42,10 +43,10 @@ def parts_table(parts: list[Part]) -> Table:
     """Return a row for each part, in two columns."""
     table = Table(box=None, pad_edge=False, expand=True)
     for _ in range(2):
-        table.add_column("part", no_wrap=True)
+        table.add_column("part", no_wrap=True, min_width=NAME)
         table.add_column("state", no_wrap=True)
-        table.add_column("pid", justify="right")
-        table.add_column("since", justify="right")
+        table.add_column("pid", justify="right", no_wrap=True)
+        table.add_column("since", justify="right", no_wrap=True)
     half = (len(parts) + 1) // 2
     for left in range(half):
         pair = parts[left : left + 1] + parts[half + left : half + left + 1]
@@ -55,9 +56,9 @@ def parts_table(parts: list[Part]) -> Table:
 
 def part_cells(part: Part) -> tuple[str | Text, ...]:
     """Return one part's row."""
-    again = f" (again {part.deaths})" if part.deaths and not part.lost else ""
-    state = Text(part.state + again, style=COLOURS.get(part.state, "bold red"))
-    return part.name, state, str(part.pid or ""), time.strftime("%H:%M:%S", time.localtime(part.since))
+    again = part.deaths > 0 and part.state == "running"
+    state = Text("again" if again else part.state, style="yellow" if again else COLOURS.get(part.state, "bold red"))
+    return part.name, state, str(part.pid or ""), time.strftime("%H:%M", time.localtime(part.since))
 
 
 def traffic_table(session: Session) -> Table:
