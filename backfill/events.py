@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from unskew.backfill.aliases import Aliases, as_declared, carried_type, carriers
 from unskew.backfill.frames import as_table, check_once, parquet_files, plain
+from unskew.backfill.place import Place, parquet_file, reading
 from unskew.pipelines.archive import current
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.encoding import FLOAT_NOISE
@@ -58,38 +59,40 @@ class Piece:
             return as_declared(self.table, columns, self.aliases)
         if not self.groups:
             return as_declared(read_arrow(self.path), columns, self.aliases)
-        file = pq.ParquetFile(current(Path(self.path)))
+        file = parquet_file(self.path)
         paths = [path for each in columns for path in carriers(file.schema_arrow, each, self.aliases)]
         return as_declared(file.read_row_groups(list(self.groups), columns=paths), columns, self.aliases)
 
 
-def write_arrow(table: pa.Table, path: Path, rows: int | None = None) -> str:
-    """Write a table as an uncompressed Arrow file, for workers to map, with `rows` in a batch; return the path."""
-    with pa.ipc.new_file(str(path), table.schema) as writer:
-        writer.write_table(table if rows is None else table.combine_chunks(), max_chunksize=rows)
-    return str(path)
+def write_arrow(table: pa.Table, place: Place, name: str) -> str:
+    """Write a table as an uncompressed Arrow file, for workers to map; return where they find it."""
+    with pa.ipc.new_file(str(place.own / name), table.schema) as writer:
+        writer.write_table(table)
+    return place.put(name)
 
 
 def read_arrow(path: str) -> pa.Table:
-    """Map an Arrow file into memory."""
-    with pa.memory_map(path) as source:
+    """Read an Arrow file; a local one is mapped."""
+    with reading(path) as source:
         return pa.ipc.open_file(source).read_all()
 
 
 def read_batch(path: str, number: int) -> pa.Table:
-    """Map one batch of an Arrow file into memory."""
-    with pa.memory_map(path) as source:
+    """Read one batch of an Arrow file; a local one is mapped."""
+    with reading(path) as source:
         return pa.Table.from_batches([pa.ipc.open_file(source).get_batch(number)])
 
 
-def staged(pieces: Sequence[Piece], folder: Path) -> list[Piece]:
-    """Write the tables among the pieces to files: Beam would pickle and compress them into its graph."""
+def staged(pieces: Sequence[Piece], place: Place) -> list[Piece]:
+    """Let workers have the pieces: tables as files, for Beam would pickle and compress them into its graph."""
+    lent = place.lend(dict.fromkeys(each.path for each in pieces if each.table is None))
     found = []
     for number, each in enumerate(pieces):
         if each.table is not None:
-            found.append(replace(each, table=None, path=write_arrow(each.table, folder / f"events-{number:06d}.arrow")))
+            path = write_arrow(each.table, place, f"events-{number:06d}.arrow")
+            found.append(replace(each, table=None, path=path))
         else:
-            found.append(each)
+            found.append(replace(each, path=lent[each.path]))
     return found
 
 

@@ -27,15 +27,15 @@ class Reused:
 
     Parameters
     ----------
-    folder
-        Of the earlier training set; empty where nothing is taken over.
+    parts
+        Files of the earlier training set; none where nothing is taken over.
     columns
         Its column of each feature that is taken over.
     account
         Its account by source.
     """
 
-    folder: str = ""
+    parts: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     account: Mapping[str, dict[str, int]] = field(default_factory=dict)
 
@@ -117,4 +117,4 @@ def reused(plan: SetPlan, folder: str | Path, inputs: Mapping[str, Any], rows: S
         raise InputError(message)
     names = {each: name for name, each in prints.items()}
     columns = {name: names[each.fingerprint] for name, each in plan.features().items() if each.fingerprint in names}
-    return Reused(str(folder), columns, account)
+    return Reused(tuple(str(each) for each in parts), columns, account)

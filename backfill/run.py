@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 
 from apache_beam import Pipeline
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from unskew.backfill.place import Place, shared_folder
 from unskew.pipelines.errors import EngineError, InputError, UnskewError, nearest
 
 EVERY_CORE = ("--direct_running_mode=multi_threading", "--direct_num_workers=0")
@@ -107,7 +106,7 @@ def scratch_beside(target: Path | None) -> Iterator[Path]:
         If it cannot be written: a full disk, a folder without rights.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target and target.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".unskew-", dir=target and target.absolute().parent) as scratch:
             yield Path(scratch)
     except OSError as error:
         message = f"output cannot be written: `{error}`; nothing was left; free some room or name another place"
@@ -115,18 +114,14 @@ def scratch_beside(target: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def spilling(options: Sequence[str], scratch: Path) -> Iterator[str]:
-    """Give the folder of what is too large to shuffle by value: in Beam's ``--temp_location``, else in the scratch."""
-    place = beam_options(options).get_all_options()["temp_location"]
-    if place is None:
-        yield str(scratch)
+def sharing(options: Sequence[str], scratch: Path) -> Iterator[Place]:
+    """Give the folders of a run: workers read and write in Beam's ``--temp_location``, else in the scratch."""
+    location = beam_options(options).get_all_options()["temp_location"]
+    if location is None:
+        yield Place(scratch, str(scratch))
         return
-    folder = FileSystems.join(place, f"unskew-{uuid.uuid4().hex}")
-    FileSystems.mkdirs(folder)
-    try:
-        yield folder
-    finally:
-        FileSystems.delete([folder])
+    with shared_folder(location) as folder:
+        yield Place(scratch, folder)
 
 
 def buckets(rows: int) -> int:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from unskew.backfill.events import Piece, open_events, reaching, staged, write_arrow
 from unskew.backfill.frames import events_of
 from unskew.backfill.reuse import Reused, events_digest, reused, table_digest
-from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
+from unskew.backfill.run import buckets, for_rows, running, scratch_beside, sharing
 from unskew.backfill.spine import block_sizes, earliest, require_writable, spine_slices, stage_spine
 from unskew.pipelines.backends.beam import expand, write_block
 from unskew.pipelines.backends.beam_judge import SHUFFLED
@@ -124,9 +124,8 @@ def backfill(
     plan = compile_plan(feature_set) if isinstance(feature_set, FeatureSet) else feature_set
     target = None if output is None else new_output(output)
     how = [as_of, lag or "", [list(vars(each).values()) for each in flips], sequence]
-    with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
-        staged_spine = scratch / "spine.arrow"
-        table = stage_spine(plan, spine, t, staged_spine)
+    with scratch_beside(target) as scratch, sharing(options, scratch) as place:
+        table = stage_spine(plan, spine, t, scratch / "spine.arrow")
         if target is not None:
             require_writable(table.schema)
         inputs = {} if target is None and reuse is None else digests_of(plan, events, table, t) | {"how": how}
@@ -135,32 +134,33 @@ def backfill(
         needed = {view.source for view in plan.reads for each in view.features if each.name not in old.columns}
         pieces, unread = pieces_within_reach(plan, events, table[t], needed)
         read = sum(each.rows() for each in pieces)
-        folder = scratch / "training-set"
-        folder.mkdir()
         job = Job(
             plan,
-            str(folder),
+            place.at("training-set"),
             as_of,
             parse_duration(lag) if lag else 0,
             tuple(flips),
             sequence,
-            shuffle=shuffle,
+            shuffle=place.shared,
             partitions=buckets(read + table.num_rows),
-            spine=str(staged_spine),
+            spine=place.put("spine.arrow"),
             format="arrow" if target is None else "parquet",
-            reuse=old.folder,
+            reuse=tuple(place.lend(old.parts).values()),
             kept=old.columns,
         )
         slices = spine_slices(plan, table, t, asof if as_of == "position" else t)
-        spine_files = [write_arrow(each, scratch / f"spine-{number:06d}.arrow") for number, each in enumerate(slices)]
+        spine_files = [write_arrow(each, place, f"spine-{number:06d}.arrow") for number, each in enumerate(slices)]
         account: dict[str, dict[str, int]] = {}
         if job.groups:
             with running(for_rows(options, read + table.num_rows)) as pipeline:
-                expand(pipeline, job, staged(pieces, scratch), spine_files)
-            account = checked_account(folder, read)
+                expand(pipeline, job, staged(pieces, place), spine_files)
         if not (job.groups and table.num_rows):  # no worker meets a row to write
             for block in range(len(blocks)):
                 write_block(job, block, {})
+        folder = place.fetch("training-set")
+        if job.groups:
+            account = checked_account(folder, read)  # first: it says why a part may be missing
+        require_parts(folder, job.format, blocks)
         account = {name: account.get(name, old.account.get(name, {})) for name in (each.name for each in plan.sources)}
         if target is None:
             return joined([(str(each), 0, each.stat().st_size) for each in sorted(folder.glob("part-*.arrow"))])
@@ -203,6 +203,22 @@ def pieces_within_reach(
     return pieces, unread
 
 
+def require_parts(folder: Path, form: str, rows: Sequence[int]) -> None:
+    """Raise an EngineError unless a training set has all its parts: a worker may have written on a disk of its own."""
+    paths = [folder / f"part-{number:06d}.{form}" for number in range(len(rows))]
+    missing = [each.name for each in paths if not each.is_file()]
+    if missing:
+        raise EngineError(unreached(f"`{missing[0]}`"))
+
+
+def unreached(what: str) -> str:
+    """Return what to say of a file that a worker wrote and nobody else sees."""
+    return (
+        f"a worker wrote {what} where only its own machine sees it; give --temp_location a folder that every worker "
+        "and this process reach; nothing was written"
+    )
+
+
 def new_output(output: str | Path) -> Path:
     """Return the path of an output that does not exist yet, its parent made."""
     target = Path(output)
@@ -217,12 +233,29 @@ def new_output(output: str | Path) -> Path:
     return target
 
 
-def checked_account(folder: Path, read: int) -> dict[str, dict[str, int]]:
-    """Return the fates by source; together they must be all rows that were read."""
+def checked_account(folder: Path, read: int, fetched: Mapping[str, int] | None = None) -> dict[str, dict[str, int]]:
+    """Return the fates by source; together they must be all rows that were read.
+
+    Parameters
+    ----------
+    fetched
+        Rows in the output of what workers counted as they wrote it.
+
+    Raises
+    ------
+    EngineError
+        If a row is lost or comes twice.
+    """
     path = folder / "account.json"
+    if not path.is_file():
+        raise EngineError(unreached("the account"))
     account: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    lost = {what: rows for what, rows in account.pop(SHUFFLED, {}).items() if rows}
+    shuffled = account.pop(SHUFFLED, {})
+    for what, rows in (fetched or {}).items():
+        if shuffled.pop(what, 0) != rows:
+            raise EngineError(unreached(what))
+    lost = {what: rows for what, rows in shuffled.items() if rows}
     if lost:
         what, rows = next(iter(lost.items()))
         message = (

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from unskew.backfill.events import Piece, judge, open_events, reaching, staged
 from unskew.backfill.frames import events_of
-from unskew.backfill.run import buckets, for_rows, running, scratch_beside, spilling
+from unskew.backfill.run import buckets, for_rows, running, scratch_beside, sharing
 from unskew.backfill.training import checked_account, new_output
 from unskew.pipelines.archive import CLOCK_SLACK, COMMITS, cut_of
 from unskew.pipelines.backends.beam_sql import Job
-from unskew.pipelines.backends.beam_upload import expand_upload
+from unskew.pipelines.backends.beam_upload import expand_upload, records_of
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.manifest import digests, write_manifest
@@ -76,16 +78,14 @@ def upload(
     unread = {
         name: sum(each.rows() for each in pieces[name]) - sum(each.rows() for each in within[name]) for name in pieces
     }
-    with scratch_beside(target) as scratch, spilling(options, scratch) as shuffle:
-        folder = scratch / "upload"
-        for view in plan.views:
-            (folder / view.name).mkdir(parents=True)
+    with scratch_beside(target) as scratch, sharing(options, scratch) as place:
         read = [each for own in within.values() for each in own]
         rows = sum(each.rows() for each in read)
-        job = Job(plan, str(folder), ends=ends, shuffle=shuffle, partitions=buckets(rows))
+        job = Job(plan, place.at("upload"), ends=ends, shuffle=place.shared, partitions=buckets(rows))
         with running(for_rows(options, rows)) as pipeline:
-            expand_upload(pipeline, job, staged(read, scratch))
-        account = checked_account(folder, rows)
+            expand_upload(pipeline, job, staged(read, place))
+        folder = place.fetch("upload")
+        account = checked_account(folder, rows, records_in(folder, plan))
         manifest = {
             "set": plan.name,
             "fingerprints": plan.fingerprints(),
@@ -98,6 +98,16 @@ def upload(
         write_manifest(folder, manifest)
         folder.rename(target)
     return manifest
+
+
+def records_in(folder: Path, plan: SetPlan) -> dict[str, int]:
+    """Return how many records of each view an upload has, as workers count them; make the folders of views that have none."""
+    found = {}
+    for view in plan.views:
+        own = folder / view.name
+        own.mkdir(exist_ok=True)
+        found[records_of(view)] = sum(pq.read_metadata(each).num_rows for each in own.glob("part-*.parquet"))
+    return found
 
 
 def oldest(plan: SetPlan, source: SourcePlan, ends: Mapping[str, tuple[int, int]]) -> int:

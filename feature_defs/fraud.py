@@ -71,6 +71,7 @@ labels = EventSource(
     allowed_lateness="8d",
     label_delay="7d",
     topic="labels",
+    archive="build/live/labels",
 )
 customer = Entity("customer", key="customer_id")
 terminal = Entity("terminal", key="terminal_id")

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.prism import cached_prism, running_prism
 from unskew.online.live.broker import Broker
 from unskew.online.live.cluster import FlinkCluster
 from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
@@ -81,3 +82,12 @@ def redis_server(servers_folder: Path) -> Iterator[RedisServer]:
         missing(f"there is no {PROGRAM}")
     with RedisServer(servers_folder / "redis") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def prism(servers_folder: Path) -> Iterator[str]:
+    """Run Beam's Prism, and give the address of its job service."""
+    if not cached_prism(os.environ).is_file() and shutil.which("go") is None:
+        missing("there is no Go to build Prism with")
+    with running_prism(servers_folder / "prism") as address:
+        yield address

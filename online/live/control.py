@@ -15,7 +15,7 @@ from unskew.online.flink_process import execute
 from unskew.online.live.fates import take_account
 from unskew.online.live.flink_rest import ENDED, RUNNING, ClusterDown, FlinkRest, JobStatus
 from unskew.online.live.jars import connector_jar
-from unskew.online.live.jobs import FATES, Job, cluster_settings, compiled, new_job
+from unskew.online.live.jobs import FATES, Job, cluster_settings, compiled, is_epoch_of, new_job
 from unskew.online.live.settings import Settings
 from unskew.online.live.topics import (
     TILES,
@@ -25,10 +25,11 @@ from unskew.online.live.topics import (
     make_topics,
     offsets_since,
     partition_count,
+    topic_id,
     topic_of,
 )
 from unskew.online.store import BEGINNING, Store
-from unskew.pipelines.errors import EngineError, InputError, StoreError
+from unskew.pipelines.errors import EngineError, InputError, StoreError, UnskewError
 from unskew.pipelines.plan import SetPlan, SourcePlan
 from unskew.pipelines.timegrid import DAY
 
@@ -48,12 +49,15 @@ class Control:
         The set, where the parts are, the open store.
     logs
         Folder of the submitting process's log.
+    as_it_is
+        Take a topic as it is now, even if it begins late or was made again.
     """
 
     plan: SetPlan
     settings: Settings
     store: Store
     logs: Path
+    as_it_is: bool = False
 
     @property
     def cluster(self) -> FlinkRest:
@@ -102,9 +106,9 @@ class Control:
         """Record and start a new job of a source."""
         log = self.plan.source(source)
         topic = topic_of(log)
-        since = self.since(source)
-        starts = starting_offsets(self.settings, log, since)
-        job = new_job(self.plan, source, self.settings, starts, since, now())
+        since, topic_id = self.since(source), self.known_topic(source, topic)
+        starts = starting_offsets(self.settings, log, since, as_it_is=self.as_it_is)
+        job = new_job(self.plan, source, self.settings, topic_id, starts, since, now())
         partitions = self.settings.kafka.partitions
         rows = {name: partitions for view, name in job.topics.items() if view != FATES}
         make_topics(self.settings.kafka, rows, TILES)
@@ -119,6 +123,21 @@ class Control:
         except BaseException:
             self.forget(job)
             raise
+
+    def known_topic(self, source: str, topic: str) -> str:
+        """Return the broker's id of a topic.
+
+        Raises
+        ------
+        EngineError
+            If it was made again since a job of this source began: what it held is in the archive alone.
+        """
+        found = topic_id(self.settings.kafka, topic)
+        other = next((each for each in self.jobs(source) if each.topic_id != found), None)
+        if other is not None and not self.as_it_is:
+            message = f"topic `{topic}` was made again since job `{other.epoch}` began; `unskew replay` the archive into it, then give --as-it-is"
+            raise EngineError(message)
+        return found
 
     def since(self, source: str) -> int | None:
         """Return where the closed tiles end that reads see, ms; None where there are none."""
@@ -287,13 +306,46 @@ class Control:
         waiting = self.waiting(source)
         if waiting is not None:
             return waiting
+        if forced:
+            self.cancel_unknown(source)
         return self.start(source) if forced or self.changed_views(source) else None
+
+    def cancel_unknown(self, source: str) -> None:
+        """End jobs of this set's source that the store does not know: those of a store that was lost."""
+        known = {each.epoch for each in self.jobs(source)}
+        for job_id, name in self.cluster.running().items():
+            if is_epoch_of(name, self.plan.name, source) and name not in known:
+                self.cluster.cancel(job_id)
 
     def cost(self, source: str) -> int:
         """Return how many messages a new job of a source would read again."""
-        starts = starting_offsets(self.settings, self.plan.source(source), self.since(source))
+        log = self.plan.source(source)
+        starts = starting_offsets(self.settings, log, self.since(source), as_it_is=self.as_it_is)
         ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(source)))
         return sum(ends.values()) - sum(starts.values())
+
+    def gauges(self, source: str) -> dict[str, float]:
+        """Return what Prometheus is told of a source's job; a part that does not answer tells nothing."""
+        try:
+            job = self.job(source)
+            found = self.status(job)
+            waiting = {"unskew_job_messages_waiting": float(sum(self.lag(job).values()))}
+        except UnskewError:
+            return {"unskew_job_running": 0.0}
+        if found is None:
+            return {"unskew_job_running": 0.0, **waiting}
+        age = {} if found.checkpoint_age is None else {"unskew_checkpoint_age_seconds": found.checkpoint_age}
+        running = {"unskew_job_running": float(found.state == RUNNING), "unskew_job_restarts": float(found.restarts)}
+        return {**running, **waiting, **age}
+
+    def fates(self, source: str) -> dict[tuple[str, str], int]:
+        """Return how many events of a source's job have which fate and reason; none where it does not add up now."""
+        try:
+            found = self.account(self.job(source))
+        except UnskewError:
+            return {}
+        fates = {(name, ""): getattr(found, name) for name in ("late", "archived", "duplicates", "filtered", "applied")}
+        return fates | {("quarantined", reason): count for reason, count in found.reasons.items()}
 
     def supervise(self, source: str, stop: Event, say: Say) -> None:
         """Keep a job of a source running: resume it from its newest checkpoint whenever the cluster has lost it."""
@@ -323,7 +375,9 @@ class Control:
         return True
 
 
-def starting_offsets(settings: Settings, source: SourcePlan, since: int | None) -> dict[int, int]:
+def starting_offsets(
+    settings: Settings, source: SourcePlan, since: int | None, *, as_it_is: bool = False
+) -> dict[int, int]:
     """Return for each partition the first offset whose events may be at or after `since`, ms.
 
     Raises
@@ -333,12 +387,11 @@ def starting_offsets(settings: Settings, source: SourcePlan, since: int | None) 
     """
     topic = topic_of(source)
     first = offsets_since(settings.kafka, topic, None)
-    if since is None:
-        return first
-    found = offsets_since(settings.kafka, topic, since - source.max_future_skew)
+    found = first if since is None else offsets_since(settings.kafka, topic, since - source.max_future_skew)
     gone = [each for each, offset in found.items() if offset == first[each] > 0]
-    if gone:
-        message = f"topic `{topic}` no longer has partition `{gone[0]}` from batch_end on: it begins at offset `{first[gone[0]]}`; upload a newer archive, or keep messages longer"
+    if gone and not as_it_is:
+        where = "its begin" if since is None else "batch_end"
+        message = f"topic `{topic}` no longer has partition `{gone[0]}` from {where} on, but from offset `{first[gone[0]]}`; upload a newer archive, or give --as-it-is and do without"
         raise EngineError(message)
     return found
 

@@ -94,6 +94,11 @@ class FlinkRest:
         """Return the state of each job by its id, also of those that ended lately."""
         return {each["id"]: each["status"] for each in self.ask("GET", "/jobs")["jobs"]}
 
+    def running(self) -> dict[str, str]:
+        """Return the name of each job that has not ended, by its id."""
+        jobs = self.ask("GET", "/jobs/overview")["jobs"]
+        return {each["jid"]: each["name"] for each in jobs if each["state"] not in ENDED}
+
     def status(self, job: str) -> JobStatus | None:
         """Return what the cluster knows of a job; None where it does not know it."""
         if job not in self.jobs():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +39,8 @@ class Job:
         First event time that it keeps, ms: the batch_end of the upload that it began with; None: all.
     job_ids
         Its names on the cluster, the newest last.
+    topic_id
+        The broker's id of the source's topic: one that was made again has another.
     checkpoints
         Folder of its checkpoints.
     created
@@ -53,6 +56,7 @@ class Job:
     since: int | None
     target: str
     job_ids: tuple[str, ...]
+    topic_id: str
     checkpoints: str
     state: State
     created: int
@@ -92,8 +96,8 @@ class Job:
         return replace(self, job_ids=(*self.job_ids, job_id), state="running")
 
 
-def new_epoch(source: str, now: int) -> str:
-    """Return a name for a job that no other has.
+def new_epoch(name: str, source: str, now: int) -> str:
+    """Return a name for a job of a set's source that no other has.
 
     Parameters
     ----------
@@ -101,19 +105,36 @@ def new_epoch(source: str, now: int) -> str:
         ms since the epoch.
     """
     moment = datetime.fromtimestamp(now / MILLISECONDS, UTC)
-    return f"{source}-{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    return f"{name}-{source}-{moment:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def is_epoch_of(text: str, name: str, source: str) -> bool:
+    """Return whether a text is the name of a job of a set's source.
+
+    Examples
+    --------
+    >>> is_epoch_of("fraud-labels-20261126T203147-4cf1", "fraud", "labels")
+    True
+    """
+    return re.fullmatch(rf"{re.escape(name)}-{re.escape(source)}-\d{{8}}T\d{{6}}-[0-9a-f]{{4}}", text) is not None
 
 
 def new_job(
-    plan: SetPlan, source: str, settings: Settings, starts: Mapping[int, int], since: int | None, now: int
+    plan: SetPlan,
+    source: str,
+    settings: Settings,
+    topic_id: str,
+    starts: Mapping[int, int],
+    since: int | None,
+    now: int,
 ) -> Job:
     """Return a job that is not running yet."""
-    epoch = new_epoch(source, now)
+    epoch = new_epoch(plan.name, source, now)
     views = [each for each in plan.views if each.source == source]
     topics = {each.name: view_topic(each, epoch) for each in views} | {FATES: fates_topic(source, epoch)}
     checkpoints = f"{checkpoint_root(settings)}/{epoch}"
     prints = {each.name: each.fingerprint for each in views}
-    return Job(epoch, source, plan.name, prints, topics, dict(starts), since, settings.flink.target, (), checkpoints, "starting", now)  # fmt: skip
+    return Job(epoch, source, plan.name, prints, topics, dict(starts), since, settings.flink.target, (), topic_id, checkpoints, "starting", now)  # fmt: skip
 
 
 def checkpoint_root(settings: Settings) -> str:

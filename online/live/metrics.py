@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow.compute as pc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from unskew.online.materialise import Batch
 
 FRESH = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 30.0, 300.0)  # s
+FATES_LIFE = 30.0  # s
 QUICK = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)  # s
 
 
@@ -34,6 +38,12 @@ class Metrics:
             "unskew_store_seconds", "Time of the store.", ["op"], buckets=QUICK, registry=self.registry
         )
 
+    def watch_job(
+        self, source: str, job: Callable[[], Mapping[str, float]], fates: Callable[[], Mapping[tuple[str, str], int]]
+    ) -> None:
+        """Take what is known of a source's job, and events by fate and reason, from functions when Prometheus asks."""
+        self.registry.register(JobCollector(source, job, fates))
+
     def store_time(self, operation: str) -> Histogram:
         """Return the histogram of one of the store's operations."""
         return self.store.labels(operation)
@@ -47,9 +57,54 @@ class Metrics:
             if stream.kind == "tiles" and rows.num_rows:
                 observe(self.freshness.labels(source), now - pc.cast(rows["arrival"], "double").to_numpy() / 1_000)
 
-    def serve(self, port: int) -> None:
-        """Answer Prometheus at ``/metrics`` of a port of this machine."""
-        start_http_server(port, registry=self.registry)
+    def serve(self, port: int, host: str = "127.0.0.1") -> None:
+        """Answer Prometheus at ``/metrics`` of a port."""
+        start_http_server(port, host, registry=self.registry)
+
+
+JOB = {
+    "unskew_checkpoint_age_seconds": "Since the job's newest checkpoint was complete.",
+    "unskew_job_restarts": "How often the cluster has restarted the job.",
+    "unskew_job_running": "1 where the cluster runs the job, else 0.",
+    "unskew_job_messages_waiting": "Messages that the job's checkpoints do not hold yet.",
+}
+
+
+class JobCollector(Collector):
+    """A source's job as gauges: asked when Prometheus asks."""
+
+    def __init__(
+        self, source: str, job: Callable[[], Mapping[str, float]], fates: Callable[[], Mapping[tuple[str, str], int]]
+    ) -> None:
+        self.source, self.job, self.fates = source, job, fates
+        self.counted: Mapping[tuple[str, str], int] = {}
+        self.asked = -FATES_LIFE
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the names; nobody is asked for that."""
+        for name, meaning in JOB.items():
+            yield GaugeMetricFamily(name, meaning, labels=["source"])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges that have a value."""
+        known = self.job()
+        for name, meaning in JOB.items():
+            found = GaugeMetricFamily(name, meaning, labels=["source"])
+            if name in known:
+                found.add_metric([self.source], known[name])
+            yield found
+        yield self.events()
+
+    def events(self) -> GaugeMetricFamily:
+        """Return the events that the job has read, by fate; they are counted at most twice a minute."""
+        if time.monotonic() - self.asked >= FATES_LIFE:
+            self.counted, self.asked = self.fates(), time.monotonic()
+        found = GaugeMetricFamily(
+            "unskew_job_events", "Events that the job has read.", labels=["source", "fate", "reason"]
+        )
+        for (fate, reason), count in self.counted.items():
+            found.add_metric([self.source, fate, reason], count)
+        return found
 
 
 def observe(histogram: Histogram, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:

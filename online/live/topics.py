@@ -183,3 +183,19 @@ def partition_count(settings: KafkaSettings, topic: str) -> int:
     """Return how many partitions a topic has."""
     with reading(settings) as client:
         return len(partitions_of(client, topic))
+
+
+def topic_id(settings: KafkaSettings, topic: str) -> str:
+    """Return the broker's id of a topic.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    with administration(settings) as client:
+        (found,) = client.describe_topics([topic])
+    if found["error_code"]:
+        message = f"topic `{topic}` does not exist; make it, or correct the source's `topic`"
+        raise InputError(message)
+    return str(found["topic_id"])

@@ -47,11 +47,9 @@ class Waiting:
 class Readers:
     """A thread's connection, with the readers of the parts of sets that were asked for last."""
 
-    def __init__(
-        self, store: TimedStore, metrics: Metrics, max_age: int | None, served: ServedLog | None = None
-    ) -> None:
+    def __init__(self, store: TimedStore, metrics: Metrics, max_age: int | None) -> None:
         self.store = store
-        self.served = served
+        self.served: ServedLog | None = None  # once the server listens
         self.metrics = metrics
         self.max_age = max_age
         self.known: OrderedDict[Part, FeatureReader] = OrderedDict()
@@ -129,7 +127,7 @@ class Reads:
         self.rows = 0
         self.max_waiting = max_waiting
         self.timeout = timeout
-        self.readers = [Readers(TimedStore(open_store(), metrics), metrics, max_age, served) for _ in range(threads)]
+        self.readers = [Readers(TimedStore(open_store(), metrics), metrics, max_age) for _ in range(threads)]
         self.threads: list[threading.Thread] = []
 
     def warm(self, parts: Iterable[Part]) -> None:
@@ -148,6 +146,8 @@ class Reads:
             thread.start()
             self.threads.append(thread)
         self.loop.call_later(SWEEP_SECONDS, self.sweep)
+        for each in self.readers:
+            each.served = self.served
         if self.served is not None:
             self.served.start()
 

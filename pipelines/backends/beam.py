@@ -22,8 +22,9 @@ from unskew.backfill.bucket import bucket_features
 from unskew.backfill.bucket_rows import bucket_events, sorted_events, without
 from unskew.backfill.events import Piece, read_arrow, read_batch
 from unskew.backfill.order import entity_codes, numbers, sorted_rows
+from unskew.backfill.place import parquet_file
 from unskew.backfill.window_states import Spine
-from unskew.pipelines.backends.beam_judge import OfJob, counted, judged_pieces, parted
+from unskew.pipelines.backends.beam_judge import OfJob, by_bucket, by_kind, counted, judged_pieces, parted
 from unskew.pipelines.backends.beam_shuffle import Part, as_stream, hand_over, read
 from unskew.pipelines.backends.beam_sql import ROWS_PER_BLOCK, Group, Job, bucket_sql
 
@@ -50,11 +51,11 @@ class PartitionSpine(OfJob):
 class ComputeBucket(OfJob):
     """Events and spine rows of one (group, bucket) -> the group's features, for every block that has rows of it."""
 
-    def process(self, element: tuple[tuple[str, int], dict[str, Iterable[Part]]]) -> Iterator[Any]:
+    def process(self, element: tuple[tuple[str, int], Iterable[tuple[str, Part]]]) -> Iterator[Any]:
         """Compute one bucket."""
         (name, _), inputs = element
         found = {}
-        for what, parts in inputs.items():
+        for what, parts in by_kind(inputs, "events", "copies", "spine rows").items():
             found[what], arrived = counted(f"{what} of {name}", parts)
             yield arrived
         spine = found["spine rows"]
@@ -132,7 +133,7 @@ def write_block(job: Job, block: int, parts: Mapping[str, Sequence[pa.Table]]) -
     spine = read_batch(job.spine, block)
     kept = None
     if job.kept:
-        old = pq.read_table(f"{job.reuse}/part-{block:06d}.parquet", columns=list(set(job.kept.values())))
+        old = parquet_file(job.reuse[block]).read(columns=list(set(job.kept.values())))
         kept = pa.table({name: old[column] for name, column in job.kept.items()})
     table = training_block(job.plan, spine, block * ROWS_PER_BLOCK, parts, kept)
     return write_part(table, job.output, block, job.format)
@@ -174,11 +175,9 @@ def expand(pipeline: Any, job: Job, pieces: Sequence[Piece], spine: Sequence[str
         pipeline | "spine" >> beam.Create(list(spine))
         | "partition spine" >> beam.ParDo(PartitionSpine(job)).with_outputs("account", main="rows")
     )  # fmt: skip
-    computed = (
+    computed = by_bucket(
         {"events": judged.rows, "copies": copies.rows, "spine rows": asked.rows}
-        | "by entity" >> beam.CoGroupByKey()
-        | "compute" >> beam.ParDo(ComputeBucket(job)).with_outputs("account", main="parts")
-    )
+    ) | "compute" >> beam.ParDo(ComputeBucket(job)).with_outputs("account", main="parts")
     computed.parts | "by row" >> beam.GroupByKey() | "write" >> beam.ParDo(WriteBlock(job))
     accounted([judged, copies, asked, computed], job)
 

@@ -75,7 +75,7 @@ class Job:
     partitions: int = 8
     spine: str = ""
     format: Literal["parquet", "arrow"] = "arrow"
-    reuse: str = ""
+    reuse: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property

@@ -15,26 +15,30 @@ from unskew.backfill.events import Piece
 from unskew.backfill.order import entity_codes
 from unskew.backfill.tiles import closed_records
 from unskew.pipelines.backends.beam import accounted
-from unskew.pipelines.backends.beam_judge import OfJob, counted, judged_pieces
+from unskew.pipelines.backends.beam_judge import OfJob, by_bucket, by_kind, counted, judged_pieces, tally
 from unskew.pipelines.backends.beam_shuffle import Part
 from unskew.pipelines.backends.beam_sql import Group, Job
+from unskew.pipelines.plan import ViewPlan
 
 
 class CloseBucket(OfJob):
     """Events of one (group, bucket) -> records in a file of each view's folder."""
 
-    def process(self, element: tuple[tuple[str, int], dict[str, Iterable[Part]]]) -> Iterator[Any]:
+    def process(self, element: tuple[tuple[str, int], Iterable[tuple[str, Part]]]) -> Iterator[Any]:
         """Write one bucket."""
-        (name, part), inputs = element
+        (name, part), given = element
+        inputs = by_kind(given, "events", "copies")
         events, arrived = counted(f"events of {name}", inputs["events"])
         copies, copies_arrived = counted(f"copies of {name}", inputs["copies"])
         yield from (arrived, copies_arrived)
         if events is not None:
-            close_bucket(self.job, self.job.group(name), part, without(events, copies))
+            group = self.job.group(name)
+            entities = close_bucket(self.job, group, part, without(events, copies))
+            yield from (tally(records_of(view), entities) for view in group.views)
 
 
-def close_bucket(job: Job, group: Group, part: int, events: pa.Table) -> None:
-    """Pack the records of one bucket and write them to a file in each view's folder."""
+def close_bucket(job: Job, group: Group, part: int, events: pa.Table) -> int:
+    """Pack the records of one bucket and write them to a file in each view's folder; return how many entities it has."""
     source = group.source
     names = [f"__k{index}" for index in range(len(group.keys))]
     keys = [events[each] for each in names]
@@ -49,14 +53,18 @@ def close_bucket(job: Job, group: Group, part: int, events: pa.Table) -> None:
         packed = entities.append_column("_record", pa.array(records, pa.binary()))
         with beam.io.filesystems.FileSystems.create(path, compression_type="uncompressed") as sink:
             pq.write_table(packed, sink, compression="zstd")
+    return int(entities.num_rows)
+
+
+def records_of(view: ViewPlan) -> str:
+    """Return what an account calls the records of a view."""
+    return f"records of {view.name}"
 
 
 def expand_upload(pipeline: Any, job: Job, pieces: Sequence[Piece]) -> None:
     """Build the pipeline: records to Parquet files by view, the account to ``account.json``, all in `job.output`."""
     judged, copies = judged_pieces(pipeline, job, pieces)
-    closed = (
-        {"events": judged.rows, "copies": copies.rows}
-        | "by entity" >> beam.CoGroupByKey()
-        | "close" >> beam.ParDo(CloseBucket(job)).with_outputs("account", main="nothing")
-    )
+    closed = by_bucket({"events": judged.rows, "copies": copies.rows}) | "close" >> beam.ParDo(
+        CloseBucket(job)
+    ).with_outputs("account", main="nothing")
     accounted([judged, copies, closed], job)

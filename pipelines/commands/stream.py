@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from unskew.online.live.jobs import Job
 
 Source = Annotated[str | None, typer.Option(help="Source, where the set has several.")]
+MetricsPort = Annotated[int, typer.Option(help="Answer Prometheus at /metrics of this port; 0: do not.")]
+MetricsHost = Annotated[str, typer.Option(help="Address to answer it at.")]
+AsItIs = Annotated[
+    bool, typer.Option("--as-it-is", help="Take the topic as it is now, even if it begins late or was made again.")
+]
 Wait = Annotated[bool, typer.Option(help="Wait until the job has caught up and reads see it.")]
 LOGS = Path("build/submit")
 
@@ -113,7 +118,9 @@ def batch_end(store: str | None, source: str) -> int | None:
 
 
 @contextmanager
-def control(defs: Path, name: str | None, source: str | None, settings: Path | None) -> Iterator[tuple[Control, str]]:
+def control(
+    defs: Path, name: str | None, source: str | None, settings: Path | None, *, as_it_is: bool = False
+) -> Iterator[tuple[Control, str]]:
     """Open the store and give what starts and stops the set's jobs, and the source that is meant."""
     plan = load_plan(defs, name)
     chosen = choose_source(plan, source)
@@ -123,7 +130,7 @@ def control(defs: Path, name: str | None, source: str | None, settings: Path | N
 
     found = load_settings(settings)
     with open_store(found.store) as store:
-        yield Control(plan, found, store, LOGS.resolve()), chosen
+        yield Control(plan, found, store, LOGS.resolve(), as_it_is), chosen
 
 
 @contextmanager
@@ -136,10 +143,15 @@ def interruptible() -> Iterator[Event]:
 
 
 def submit(
-    defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None, wait: Wait = True
+    defs: Defs,
+    name: SetName = None,
+    source: Source = None,
+    settings: SettingsFile = None,
+    wait: Wait = True,
+    as_it_is: AsItIs = False,
 ) -> None:
     """Start the first job of a source on the cluster, from the upload's batch_end on."""
-    with control(defs, name, source, settings) as (found, chosen):
+    with control(defs, name, source, settings, as_it_is=as_it_is) as (found, chosen):
         job = found.submit(chosen)
         typer.echo(f"{job.epoch}: job {job.job_id} reads {sum(found.lag(job).values())} messages and those to come")
         finish(found, job, wait=wait)
@@ -197,9 +209,10 @@ def upgrade(
     source: Source = None,
     settings: SettingsFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change and what it costs.")] = False,
+    as_it_is: AsItIs = False,
 ) -> None:
     """Replace the job of a source by one of the current definitions; reads change over once it has caught up."""
-    with control(defs, name, source, settings) as (found, chosen):
+    with control(defs, name, source, settings, as_it_is=as_it_is) as (found, chosen):
         changed = found.changed_views(chosen)
         if dry_run:
             typer.echo(f"views to compute anew: {', '.join(changed) or 'none'}")
@@ -212,17 +225,36 @@ def upgrade(
         finish(found, job, wait=True)
 
 
-def rebuild(defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None) -> None:
+def rebuild(
+    defs: Defs,
+    name: SetName = None,
+    source: Source = None,
+    settings: SettingsFile = None,
+    as_it_is: AsItIs = False,
+) -> None:
     """Replace the job of a source by one that reads the log again: for lost state or a lost store."""
-    with control(defs, name, source, settings) as (found, chosen):
+    with control(defs, name, source, settings, as_it_is=as_it_is) as (found, chosen):
         job = found.replacement(chosen, forced=True)
         if job is not None:
             finish(found, job, wait=True)
 
 
-def run(defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None) -> None:
+def run(
+    defs: Defs,
+    name: SetName = None,
+    source: Source = None,
+    settings: SettingsFile = None,
+    metrics_port: MetricsPort = 0,
+    metrics_host: MetricsHost = "127.0.0.1",
+) -> None:
     """Keep the job of a source running until interrupted; after a loss it goes on from the newest checkpoint."""
     with control(defs, name, source, settings) as (found, chosen), interruptible() as ended:
+        if metrics_port:
+            from unskew.online.live.metrics import Metrics  # noqa: PLC0415
+
+            metrics = Metrics()
+            metrics.watch_job(chosen, lambda: found.gauges(chosen), lambda: found.fates(chosen))
+            metrics.serve(metrics_port, metrics_host)
         found.supervise(chosen, ended, typer.echo)
 
 
@@ -230,7 +262,8 @@ def materialize(
     defs: Defs,
     name: SetName = None,
     settings: SettingsFile = None,
-    metrics_port: Annotated[int, typer.Option(help="Answer Prometheus at /metrics of this port; 0: do not.")] = 0,
+    metrics_port: MetricsPort = 0,
+    metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Write what the set's jobs compute into the store until interrupted; any number of processes share the work."""
     plan = load_plan(defs, name)
@@ -243,7 +276,7 @@ def materialize(
     logging.getLogger("kafka").setLevel(logging.ERROR)  # it tells of every pause
     found, metrics = load_settings(settings), Metrics()
     if metrics_port:
-        metrics.serve(metrics_port)
+        metrics.serve(metrics_port, metrics_host)
     with open_store(found.store) as store, interruptible() as ended:
         typer.echo(f"materialising set {plan.name} into {store.address}")
         TileConsumer(plan, store, found.kafka, metrics).run(ended)

@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event, Thread
 
 import httpx
@@ -43,7 +42,7 @@ def reads(world: World, address: str) -> Iterator[list[int]]:
                 rows = [{"card": card, "shop": f'shop {card % 8} é, "x"'} for card in range(0, 40, 7)]
                 found = client.post("/v1/features", json={"set": "live", "rows": rows, "at": world.payments.now + 1})
                 statuses.append(found.status_code)
-                time.sleep(0.02)
+                time.sleep(0.05)
 
     thread = Thread(target=ask)
     thread.start()
@@ -53,8 +52,8 @@ def reads(world: World, address: str) -> Iterator[list[int]]:
 
 
 def served_address(world: World) -> str:
-    """Start a server that logs every row; return its address."""
-    server = world.start("serve", "serve", "--port", "0", "--served-share", "1")
+    """Start a server that logs the rows of half the entities; return its address."""
+    server = world.start("serve", "serve", "--port", "0", "--served-share", "0.5")
     log = world.folder / "serve.log"
     wait(lambda: "http://" in log.read_text() or not server.alive(), told=log.read_text)
     found = re.search(r"http://\S+", log.read_text())
@@ -93,8 +92,7 @@ def test_what_was_served_is_explained(new_world: NewWorld) -> None:
     checked = ("--served", str(world.folder / "served"), "--events", str(world.folder / "archive"))
     report = json.loads(run(world, "parity", *checked, "--output", str(world.folder / "report"), "--json"))
     assert report["unexplained"] == 0, report
-    assert report["probes"] == 6 * len(statuses)
+    assert report["probes"] == 3 * len(statuses), "of six entities three are sampled, always"
     assert report["equal"] > report["cells"] / 2
     assert report["causes"].keys() <= {"in_flight", "late"}
     assert (world.folder / "report" / "parity.txt").read_text().startswith("parity of live: PASSED")
-    assert Path(world.folder / "upload").is_dir()

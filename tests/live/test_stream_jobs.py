@@ -1,10 +1,15 @@
 """The job of a source on a cluster: from Kafka to a store, and what is served is what the backfill computes."""
 
 import pytest
+from kafka import TopicPartition
+from redis import Redis
 
 from tests.live.conftest import NewWorld
 from tests.live.world import wait
-from unskew.pipelines.errors import InputError
+from unskew.online.live.control import starting_offsets
+from unskew.online.live.redis_server import RedisServer
+from unskew.online.live.topics import administration, end_offsets
+from unskew.pipelines.errors import EngineError, InputError
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
@@ -60,3 +65,42 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
         assert [each.epoch for each in control.jobs("payments")] == [world.job().epoch]
         assert control.cluster.jobs()[old.job_id] == "CANCELED"
         assert control.replacement("payments", forced=False) is None
+
+    # the topic is made again, and begins late
+    with administration(world.settings.kafka) as client:
+        client.delete_topics([world.topic])
+        wait(lambda: world.topic not in client.list_topics())
+        client.create_topics({world.topic: {"num_partitions": 3, "replication_factor": 1}}, wait_for_metadata=True)
+    with world.control() as control, pytest.raises(EngineError, match=r"was made again .* `unskew replay` the archive"):
+        control.replacement("payments", forced=True)
+    world.produce([(b"1", b"{}", world.payments.now)] * 9)
+    (full,) = (partition for partition, end in end_offsets(world.settings.kafka, world.topic).items() if end)
+    with administration(world.settings.kafka) as client:
+        client.delete_records({TopicPartition(world.topic, full): 5})
+    with (
+        world.control() as control,
+        pytest.raises(EngineError, match=r"no longer has partition .* but from offset `5`"),
+    ):
+        starting_offsets(control.settings, control.plan.source("payments"), None)
+
+
+def test_a_lost_store_is_built_again_from_the_log(new_world: NewWorld, redis_server: RedisServer) -> None:
+    world = new_world("redis")
+    world.start("materialize", "materialize")
+    with world.control() as control:
+        lost = control.submit("payments")
+    world.send(500)
+    world.settle()
+    with Redis.from_url(redis_server.address) as client:
+        client.flushall()
+    world.send(200)
+    with world.control() as control:
+        assert control.jobs("payments") == []
+    rebuild = world.start("rebuild", "stream", "rebuild")
+    wait(lambda: not rebuild.alive(), told=(world.folder / "rebuild.log").read_text)
+    world.send(100)
+    world.settle()
+    world.require_parity()
+    world.require_account()
+    with world.control() as control:
+        assert control.cluster.jobs()[lost.job_id] == "CANCELED"
