@@ -108,27 +108,26 @@ def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mappi
 
 def read_archive(source: SourcePlan, events: Any) -> Archive:
     """Read a source's events in order of arrival."""
-    log = judged_log(source, events)
-    places = [column_of(events, name, log.table.num_rows) for name in ORDER]
+    table = events if isinstance(events, pa.Table) else read_folder(Path(events))
+    log = judged_log(source, table)
+    places = [column_of(table, name) for name in ORDER]
     order = np.lexsort((places[1], places[0], log.arrival))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return Archive(numbered(log, rank), places[0][order])
 
 
-def column_of(events: Any, name: str, rows: int) -> Ints:
+def read_folder(path: Path) -> pa.Table:
+    """Return the files of a folder, or a file, as one table: listed once, for an archiver may be at work."""
+    return pa.concat_tables([pq.read_table(each) for each in parquet_files(path)], promote_options="default")
+
+
+def column_of(table: pa.Table, name: str) -> Ints:
     """Return a column of where messages stood on their topic; zeros where the events have none."""
-    if isinstance(events, pa.Table):
-        found = events[name] if name in events.column_names else None
-    else:
-        parts = [pq.read_table(each, columns=[name]) for each in parquet_files(Path(events)) if has(each, name)]
-        found = pa.concat_tables(parts)[name] if parts else None
-    return np.zeros(rows, np.int64) if found is None else found.to_numpy().astype(np.int64)
-
-
-def has(path: Path, name: str) -> bool:
-    """Return whether a file has a column."""
-    return name in pq.read_schema(path).names
+    if name not in table.column_names:
+        return np.zeros(table.num_rows, np.int64)
+    found: Ints = table[name].fill_null(0).to_numpy().astype(np.int64)
+    return found
 
 
 @dataclass(frozen=True)

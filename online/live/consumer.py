@@ -25,9 +25,10 @@ from unskew.pipelines.errors import EngineError, StoreDown
 from unskew.pipelines.plan import SetPlan
 
 LIVING = ("starting", "running", "stopped")  # jobs whose rows are still taken
-POLL, RECORDS = 50, 20_000  # ms that one poll waits, messages that it returns at most
+POLL, RECORDS = 200, 20_000  # ms that one poll waits, messages that it returns at most
 REFRESH, BACKOFF = 1.0, 0.5  # s between two looks at the jobs, s until a store that is down is tried again
 FETCH = {"fetch_max_bytes": 32 << 20, "max_partition_fetch_bytes": 8 << 20, "max_poll_records": RECORDS}
+WATCH, PATIENCE = 3.0, 15.0  # s between two looks at the group's progress, s without any until a member joins anew
 LIFE = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}  # until the others take over from one that died
 LOG = logging.getLogger("unskew.materialize")
 
@@ -78,6 +79,26 @@ class Seeking(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python h
                 self.consumer.client.seek(each, 0)
 
 
+@dataclass
+class Progress:
+    """How far the store was when it was last looked at."""
+
+    looked: float = 0.0
+    done: int = -1
+    since: float = 0.0
+
+    def stands_still(self, done: int, written: int) -> bool:
+        """Return whether rows have waited for `PATIENCE` with none taken; then the patience begins anew."""
+        self.looked = now = time.monotonic()
+        if done != self.done or written <= done:
+            self.done, self.since = done, now
+            return False
+        if now - self.since < PATIENCE:
+            return False
+        self.since = now
+        return True
+
+
 class TileConsumer:
     """Writes what the jobs of a set's sources compute into the store.
 
@@ -97,10 +118,15 @@ class TileConsumer:
         self.plan, self.store, self.settings, self.metrics = plan, store, settings, metrics
         self.routes: dict[str, Route] = {}
         self.materialisers: dict[str, Materialiser] = {}
-        with broker_errors(settings):
-            self.client = KafkaConsumer(
-                **settings.client(),
-                group_id=f"unskew.materialize.{plan.name}",
+        self.progress = Progress()
+        self.client = self.connected()
+
+    def connected(self) -> KafkaConsumer:
+        """Return a new member of the set's group."""
+        with broker_errors(self.settings):
+            return KafkaConsumer(
+                **self.settings.client(),
+                group_id=f"unskew.materialize.{self.plan.name}",
                 enable_auto_commit=False,
                 auto_offset_reset="none",  # rows that the broker no longer has are an error, no gap
                 **FETCH,
@@ -121,6 +147,7 @@ class TileConsumer:
                 try:
                     if time.monotonic() - looked >= REFRESH:
                         self.refresh()
+                        self.watch()
                         looked = time.monotonic()
                     self.step()
                 except StoreDown as error:
@@ -144,10 +171,33 @@ class TileConsumer:
             epoch: self.materialisers.get(epoch) or Materialiser(self.store, self.plan, job.source, epoch, flip=False)
             for epoch, job in living.items()
         }
-        if found:
-            self.client.subscribe(sorted(found), listener=Seeking(self))
+        self.subscribe()
+
+    def subscribe(self) -> None:
+        """Ask for a share of the jobs' topics."""
+        if self.routes:
+            self.client.subscribe(sorted(self.routes), listener=Seeking(self))
         else:
             self.client.unsubscribe()
+
+    def watch(self) -> None:
+        """Join the group anew if rows wait and nobody takes any: kafka-python's members have been seen to hang after one died."""
+        if time.monotonic() - self.progress.looked < WATCH:
+            return
+        with broker_errors(self.settings):
+            parts = [
+                TopicPartition(name, each)
+                for name in self.routes
+                for each in self.client.partitions_for_topic(name) or ()
+            ]
+            ends = self.client.end_offsets(parts) if parts else {}
+        taken = {name: self.store.offsets(name) for name in self.routes}
+        done = sum(sum(each.values()) for each in taken.values())
+        if self.progress.stands_still(done, sum(ends.values())):
+            LOG.warning("rows wait and nobody takes them; joining the group anew")
+            self.client.close(autocommit=False)
+            self.client = self.connected()
+            self.subscribe()
 
     def step(self) -> None:
         """Take what is there, write it, and record how far the store is."""

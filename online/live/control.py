@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlparse
 
 from unskew.online.account import Account
-from unskew.online.checkpoints import newest_checkpoint, require_living
 from unskew.online.flink_process import execute
-from unskew.online.live.fates import take_account
+from unskew.online.live.beginnings import resuming_point, starting_offsets
+from unskew.online.live.catching_up import CatchingUp
+from unskew.online.live.fates import apart_counts, take_account
 from unskew.online.live.flink_rest import ENDED, RUNNING, ClusterDown, FlinkRest, JobStatus
 from unskew.online.live.jars import connector_jar
 from unskew.online.live.jobs import FATES, Job, cluster_settings, compiled, is_epoch_of, new_job
@@ -23,14 +23,13 @@ from unskew.online.live.topics import (
     delete_topics,
     end_offsets,
     make_topics,
-    offsets_since,
     partition_count,
     topic_id,
     topic_of,
 )
 from unskew.online.store import BEGINNING, Store
-from unskew.pipelines.errors import EngineError, InputError, StoreError, UnskewError
-from unskew.pipelines.plan import SetPlan, SourcePlan
+from unskew.pipelines.errors import EngineError, InputError, UnskewError
+from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
 
 ACTIVE = ("starting", "running")
@@ -182,7 +181,7 @@ class Control:
         if found is not None and found.state not in ENDED:
             message = f"job `{job.epoch}` is `{found.state}` already; run `unskew stream status`"
             raise InputError(message)
-        return self.run(job, resuming_point(job))
+        return self.run(job, resuming_point(job, now()))
 
     def require_same(self, job: Job) -> None:
         """Refuse to go on from the state of other definitions."""
@@ -196,24 +195,17 @@ class Control:
         """Return the fingerprints of the views over a source."""
         return {each.name: each.fingerprint for each in self.plan.views if each.source == source}
 
-    def covered(self, job: Job, ends: Mapping[int, int]) -> bool:
-        """Return whether the store has the effect of all messages before the offsets `ends` of the source's topic."""
-        topic = topic_of(self.plan.source(job.source))
-        done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic)
-        if any(done.get(partition, 0) < end for partition, end in ends.items()):
-            return False
-        rows = [name for view, name in job.topics.items() if view != FATES]
-        written = {name: end_offsets(self.settings.kafka, name) for name in rows}
-        taken = {name: self.store.offsets(name) for name in rows}
-        return all(
-            taken[name].get(partition, 0) >= end for name, own in written.items() for partition, end in own.items()
-        )
+    def catching_up(self, job: Job) -> CatchingUp:
+        """Return the wait for a job to catch up with what is on its topic now."""
+        kafka = self.settings.kafka
+        ends = end_offsets(kafka, topic_of(self.plan.source(job.source)))
+        return CatchingUp(self.plan, kafka, self.store, job, ends)
 
     def flip_when_covered(self, job: Job, stop: Event, say: Say) -> Job:
         """Let reads see a job once it has caught up with what is on the topic now; then replace the ones before it."""
-        ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(job.source)))
-        say(f"{job.epoch}: catching up to {sum(ends.values()) - sum(job.starts.values())} messages")
-        while not self.covered(job, ends):
+        waiting = self.catching_up(job)
+        say(f"{job.epoch}: catching up to {sum(waiting.ends.values()) - sum(job.starts.values())} messages")
+        while not waiting.over():
             self.require_going(job)
             if stop.wait(TICK):
                 message = (
@@ -341,90 +333,43 @@ class Control:
     def fates(self, source: str) -> dict[tuple[str, str], int]:
         """Return how many events of a source's job have which fate and reason; none where it does not add up now."""
         try:
-            found = self.account(self.job(source))
+            job = self.job(source)
+            found = apart_counts(self.plan, job, self.settings.kafka)
+            applied = self.store.applied(job.epoch, next(iter(job.views)))
         except UnskewError:
             return {}
-        fates = {(name, ""): getattr(found, name) for name in ("late", "archived", "duplicates", "filtered", "applied")}
-        return fates | {("quarantined", reason): count for reason, count in found.reasons.items()}
+        fates = {(name, ""): found.fates.get(name, 0) for name in ("late", "archived", "filtered")}
+        return fates | {("applied", ""): applied} | {("quarantined", each): n for each, n in found.reasons.items()}
 
     def supervise(self, source: str, stop: Event, say: Say) -> None:
         """Keep a job of a source running: resume it from its newest checkpoint whenever the cluster has lost it."""
         job = self.job(source) if self.jobs(source) else self.submit(source)
+        waiting: CatchingUp | None = None
         flipped = False
         while not stop.is_set():
             try:
                 found = self.status(job)
                 if found is None or found.state in ENDED:
                     say(f"{job.epoch}: {'unknown to the cluster' if found is None else found.state}; resuming")
-                    job = self.run(job, resuming_point(job, fresh=True))
+                    job = self.run(job, resuming_point(job, now(), fresh=True))
                 elif found.state == RUNNING and not flipped:
-                    flipped = self.flip_if_covered(job, say)
+                    waiting = waiting or self.catching_up(job)
+                    flipped = self.flip_if_over(waiting, say)
             except ClusterDown as error:
                 say(f"{error}")
             stop.wait(TICK)
 
-    def flip_if_covered(self, job: Job, say: Say) -> bool:
+    def flip_if_over(self, waiting: CatchingUp, say: Say) -> bool:
         """Let reads see a job if it has caught up; return whether they do."""
+        job = waiting.job
         pointer = self.store.pointer(job.source)
         if pointer is not None and pointer.epoch == job.epoch:
             return True
-        if not self.covered(job, end_offsets(self.settings.kafka, topic_of(self.plan.source(job.source)))):
+        if not waiting.over():
             return False
         self.store.start_epoch(job.source, job.epoch)
         say(f"{job.epoch}: reads see it")
         return True
-
-
-def starting_offsets(
-    settings: Settings, source: SourcePlan, since: int | None, *, as_it_is: bool = False
-) -> dict[int, int]:
-    """Return for each partition the first offset whose events may be at or after `since`, ms.
-
-    Raises
-    ------
-    EngineError
-        If the broker may have deleted some of them.
-    """
-    topic = topic_of(source)
-    first = offsets_since(settings.kafka, topic, None)
-    found = first if since is None else offsets_since(settings.kafka, topic, since - source.max_future_skew)
-    gone = [each for each, offset in found.items() if offset == first[each] > 0]
-    if gone and not as_it_is:
-        where = "its begin" if since is None else "batch_end"
-        message = f"topic `{topic}` no longer has partition `{gone[0]}` from {where} on, but from offset `{first[gone[0]]}`; upload a newer archive, or give --as-it-is and do without"
-        raise EngineError(message)
-    return found
-
-
-def resuming_point(job: Job, *, fresh: bool = False) -> str | None:
-    """Return the newest complete checkpoint of a job; with `fresh` None where it has none yet.
-
-    Raises
-    ------
-    InputError
-        If there is none, or its state has expired.
-    """
-    folder = local_folder(job.checkpoints)
-    if fresh and not any(folder.rglob("_metadata")):
-        return None
-    found = newest_checkpoint(folder)
-    require_living(found, now())
-    return found.as_uri()
-
-
-def local_folder(uri: str) -> Path:
-    """Return a folder that this machine sees too.
-
-    Raises
-    ------
-    StoreError
-        If it is none.
-    """
-    found = urlparse(uri)
-    if found.scheme != "file":
-        message = f"checkpoints `{uri}` cannot be listed from here; mount them as a folder"
-        raise StoreError(message)
-    return Path(found.path)
 
 
 def now() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kafka import KafkaConsumer
 
 from unskew.online.account import Account, counts, require_equal
@@ -33,12 +35,7 @@ def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings,
     EngineError
         If two counts of the same messages differ.
     """
-    stream = next(each for each in job_streams(plan, job.source, topics=True) if each.kind == "apart")
-    names = [name for name, _ in stream.columns]
-    rows = read_messages(values_of(settings, job.topics[FATES]), stream).group_by(names).aggregate([])
-    fates = counts(rows["fate"])
-    reasons = counts(rows["reason"].drop_null())
-    skipped = counts(rows["view"].drop_null())
+    fates, reasons, skipped = apart_counts(plan, job, settings)
     unique = {view: store.applied(job.epoch, view) + skipped.get(view, 0) for view in job.views}
     first = next(iter(unique.values()))
     for view, n in unique.items():
@@ -50,6 +47,23 @@ def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings,
         raise EngineError(message)
     filtered = fates.get("filtered", 0)
     return Account(read, quarantined, late, archived, duplicates, filtered, first - filtered, reasons)
+
+
+class Apart(NamedTuple):
+    """Messages that are not in the tiles of every view: by fate, those quarantined by reason, those skipped by view."""
+
+    fates: dict[str, int]
+    reasons: dict[str, int]
+    skipped: dict[str, int]
+
+
+def apart_counts(plan: SetPlan, job: Job, settings: KafkaSettings) -> Apart:
+    """Count the messages that a job has written to its topic of fates, each once."""
+    stream = next(each for each in job_streams(plan, job.source, topics=True) if each.kind == "apart")
+    names = [name for name, _ in stream.columns]
+    rows = read_messages(values_of(settings, job.topics[FATES]), stream).group_by(names).aggregate([])
+    found = (rows[name].drop_null() if rows.num_rows else rows[name] for name in ("fate", "reason", "view"))
+    return Apart(*(counts(each) for each in found))
 
 
 def values_of(settings: KafkaSettings, topic: str) -> list[bytes]:

@@ -6,7 +6,7 @@ from redis import Redis
 
 from tests.live.conftest import NewWorld
 from tests.live.world import wait
-from unskew.online.live.control import starting_offsets
+from unskew.online.live.beginnings import starting_offsets
 from unskew.online.live.redis_server import RedisServer
 from unskew.online.live.topics import administration, end_offsets
 from unskew.pipelines.errors import EngineError, InputError

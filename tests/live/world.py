@@ -22,7 +22,7 @@ from unskew.online.live.control import Control
 from unskew.online.live.jobs import Job
 from unskew.online.live.processes import Process
 from unskew.online.live.settings import Settings, load_settings
-from unskew.online.live.topics import end_offsets, make_topics
+from unskew.online.live.topics import make_topics
 from unskew.online.read import FeatureReader
 from unskew.online.stores import open_store
 from unskew.pipelines.loading import choose_set, load_sets
@@ -223,8 +223,8 @@ class World:
     def settle(self, patience: float = PATIENCE) -> None:
         """Wait until all that was sent is in the store."""
         with self.control() as control:
-            ends = end_offsets(self.settings.kafka, self.topic)
-            wait(lambda: control.covered(control.job("payments"), ends), patience, lambda: self.told(control))
+            waiting = control.catching_up(control.job("payments"))
+            wait(waiting.over, patience, lambda: self.told(control))
 
     def told(self, control: Control) -> str:
         logs = {name: (self.folder / f"{name}.log").read_text()[-500:] for name in self.processes}
