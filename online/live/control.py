@@ -164,8 +164,13 @@ class Control:
     def stop(self, source: str) -> Job:
         """End a job with a savepoint, from which `resume` goes on."""
         job = self.job(source)
-        self.cluster.stop(job.job_id, job.checkpoints)
-        return self.record(job.as_("stopped"))
+        self.record(job.as_("stopped"))  # first: who supervises it must not resume it
+        try:
+            self.cluster.stop(job.job_id, job.checkpoints)
+        except BaseException:
+            self.record(job)
+            raise
+        return job.as_("stopped")
 
     def resume(self, source: str) -> Job:
         """Go on from the newest complete checkpoint or savepoint.
@@ -230,6 +235,7 @@ class Control:
 
     def replace(self, job: Job) -> None:
         """End a job that reads do not see any more, and delete what it left."""
+        self.record(job.as_("replaced"))  # first: who supervises it must not resume it
         found = self.status(job)
         if found is not None and found.state not in ENDED:
             self.cluster.cancel(job.job_id)
@@ -340,36 +346,6 @@ class Control:
             return {}
         fates = {(name, ""): found.fates.get(name, 0) for name in ("late", "archived", "filtered")}
         return fates | {("applied", ""): applied} | {("quarantined", each): n for each, n in found.reasons.items()}
-
-    def supervise(self, source: str, stop: Event, say: Say) -> None:
-        """Keep a job of a source running: resume it from its newest checkpoint whenever the cluster has lost it."""
-        job = self.job(source) if self.jobs(source) else self.submit(source)
-        waiting: CatchingUp | None = None
-        flipped = False
-        while not stop.is_set():
-            try:
-                found = self.status(job)
-                if found is None or found.state in ENDED:
-                    say(f"{job.epoch}: {'unknown to the cluster' if found is None else found.state}; resuming")
-                    job = self.run(job, resuming_point(job, now(), fresh=True))
-                elif found.state == RUNNING and not flipped:
-                    waiting = waiting or self.catching_up(job)
-                    flipped = self.flip_if_over(waiting, say)
-            except ClusterDown as error:
-                say(f"{error}")
-            stop.wait(TICK)
-
-    def flip_if_over(self, waiting: CatchingUp, say: Say) -> bool:
-        """Let reads see a job if it has caught up; return whether they do."""
-        job = waiting.job
-        pointer = self.store.pointer(job.source)
-        if pointer is not None and pointer.epoch == job.epoch:
-            return True
-        if not waiting.over():
-            return False
-        self.store.start_epoch(job.source, job.epoch)
-        say(f"{job.epoch}: reads see it")
-        return True
 
 
 def now() -> int:

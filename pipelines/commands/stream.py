@@ -255,7 +255,9 @@ def run(
             metrics = Metrics()
             metrics.watch_job(chosen, lambda: found.gauges(chosen), lambda: found.fates(chosen))
             metrics.serve(metrics_port, metrics_host)
-        found.supervise(chosen, ended, typer.echo)
+        from unskew.online.live.supervision import Supervisor  # noqa: PLC0415
+
+        Supervisor(found, chosen, typer.echo).run(ended)
 
 
 def materialize(

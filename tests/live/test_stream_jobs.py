@@ -1,5 +1,7 @@
 """The job of a source on a cluster: from Kafka to a store, and what is served is what the backfill computes."""
 
+import time
+
 import pytest
 from kafka import TopicPartition
 from redis import Redis
@@ -42,11 +44,10 @@ def test_what_is_served_is_what_the_backfill_computes(new_world: NewWorld, kind:
 def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorld) -> None:
     world = new_world("sqlite")
     world.start("materialize", "materialize")
-    with world.control() as control:
-        control.submit("payments")
+    run = world.start("run", "stream", "run")
+    wait(world.read_by, told=(world.folder / "run.log").read_text)
     world.send(800)
     world.settle()
-    world.flip()
     old = world.job()
     cells = world.require_parity()
 
@@ -65,6 +66,11 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
         assert [each.epoch for each in control.jobs("payments")] == [world.job().epoch]
         assert control.cluster.jobs()[old.job_id] == "CANCELED"
         assert control.replacement("payments", forced=False) is None
+        new = control.stop("payments")  # what was replaced or stopped is not resumed by who supervises it
+        time.sleep(4)
+        assert run.alive()
+        assert "resuming" not in (world.folder / "run.log").read_text()
+        assert not {old.job_id, new.job_id} & set(control.cluster.running())
 
     # the topic is made again, and begins late
     with administration(world.settings.kafka) as client:

@@ -1,0 +1,89 @@
+"""Keeps the job of a source running: `unskew stream run`."""
+
+from __future__ import annotations
+
+from threading import Event
+
+from unskew.online.live.beginnings import resuming_point
+from unskew.online.live.catching_up import CatchingUp
+from unskew.online.live.control import Control, Say, now
+from unskew.online.live.flink_rest import ENDED, RUNNING
+from unskew.online.live.jobs import Job
+from unskew.pipelines.errors import EngineError, StoreDown
+
+TICK, BACKOFF = 1.0, 5.0  # s between two looks; s after a part has failed
+
+
+class Supervisor:
+    """Watches a source's job, and resumes it from its newest checkpoint whenever the cluster has lost it.
+
+    Parameters
+    ----------
+    control
+        Of the job's definitions.
+    say
+        Is told what happens, one line each.
+    """
+
+    def __init__(self, control: Control, source: str, say: Say) -> None:
+        self.control, self.source, self.say = control, source, say
+        self.job: Job | None = None
+        self.waiting: CatchingUp | None = None
+        self.said = ""
+
+    def run(self, stop: Event) -> None:
+        """Watch until told to stop; a part that does not answer is waited for.
+
+        Raises
+        ------
+        InputError
+            If the job has become one of other definitions, or its state has expired.
+        """
+        while not stop.is_set():
+            try:
+                self.look()
+                self.said = ""
+            except (EngineError, StoreDown) as error:
+                self.once(str(error))
+                stop.wait(BACKOFF)
+            stop.wait(TICK)
+
+    def once(self, text: str) -> None:
+        """Say something, if it was not the last thing said."""
+        if text != self.said:
+            self.say(text)
+        self.said = text
+
+    def look(self) -> None:
+        """Find the job, and do what it needs."""
+        job = self.current()
+        if job.state not in ("starting", "running"):
+            return
+        found = self.control.status(job)
+        if found is None or found.state in ENDED:
+            self.control.require_same(job)
+            self.say(f"{job.epoch}: {'unknown to the cluster' if found is None else found.state}; resuming")
+            self.control.run(job, resuming_point(job, now(), fresh=True))
+        elif found.state == RUNNING:
+            self.flip(job)
+
+    def current(self) -> Job:
+        """Return the source's job as it is recorded now; start one where there is none."""
+        if not self.control.jobs(self.source):
+            self.control.cancel_unknown(self.source)  # a store that was lost knows none of them
+            self.control.start(self.source)
+        job = self.control.job(self.source)
+        if self.job is None or job.epoch != self.job.epoch:
+            self.waiting = None
+        self.job = job
+        return job
+
+    def flip(self, job: Job) -> None:
+        """Let reads see the job once it has caught up."""
+        pointer = self.control.store.pointer(self.source)
+        if pointer is not None and pointer.epoch == job.epoch:
+            return
+        self.waiting = self.waiting or self.control.catching_up(job)
+        if self.waiting.over():
+            self.control.store.start_epoch(self.source, job.epoch)
+            self.say(f"{job.epoch}: reads see it")
