@@ -15,6 +15,7 @@ key                                 holds
 ``generation``                      the newest number that an upload was given
 ``jobs``                            hash: epoch -> JSON
 ``offsets:<topic>``                 hash: partition -> next offset to read
+``dropped``                         set: epochs of which nothing is written any more
 ``write:<version>``                 what a write of open records has answered, for a while
 ==================================  ===========================================================================
 """
@@ -48,6 +49,7 @@ SWAP = Script("""
 local records, write, view = ARGV[1], ARGV[4], ARGV[6]
 local done = redis.call('GET', write)
 if done then return done end
+if redis.call('SISMEMBER', 'unskew:dropped', string.sub(ARGV[2], 17)) == 1 then return '' end  -- behind unskew:rejected:
 local lost, rejected, applied = {}, 0, 0
 for at = 7, #ARGV, 5 do
   local held = redis.call('HGET', records, ARGV[at])
@@ -114,5 +116,6 @@ for _, name in ipairs(redis.call('HKEYS', ARGV[1] .. 'content')) do
 end
 for at = 3, #ARGV do redis.call('UNLINK', ARGV[at]) end
 redis.call('HDEL', ARGV[1] .. 'jobs', ARGV[2])
+redis.call('SADD', ARGV[1] .. 'dropped', ARGV[2])
 return 1
 """)

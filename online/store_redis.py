@@ -351,7 +351,11 @@ class RedisStore:
         """Return the recorded jobs by epoch."""
         with self.client.errors():
             found = cast("dict[bytes, bytes]", self.client.reads.hgetall(key("jobs")))
-        return {epoch.decode(): json.loads(job) for epoch, job in sorted(found.items())}
+        try:
+            return {epoch.decode(): json.loads(job) for epoch, job in sorted(found.items())}
+        except ValueError as error:
+            what = "the record of a job"
+            raise damaged(self.address, what) from error
 
     def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Record by partition the next offset of a job's topic to read."""

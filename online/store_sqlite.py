@@ -91,20 +91,30 @@ class SqliteStore:
         self.address = str(path)
         with self.errors():
             self.connection = sqlite3.connect(self.address, isolation_level=None, check_same_thread=False, timeout=30)
-            known = self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-            if known and ("pointer",) not in known:
-                message = f"file `{self.address}` is an SQLite file, but no store of unskew; name another"
-                raise StoreError(message)
-            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
-            if known and version != VERSION:
-                message = (
-                    f"store `{self.address}` has format {version}, not {VERSION}; build it anew by `unskew upload`"
-                )
-                raise StoreError(message)
+            known = self.known()
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = NORMAL")
             if not known:  # opening alone writes nothing
-                self.connection.executescript(SCHEMA)
+                self.make()
+
+    def known(self) -> bool:
+        """Return whether the file is a store already; refuse one of something else."""
+        tables = self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        if tables and ("pointer",) not in tables:
+            message = f"file `{self.address}` is an SQLite file, but no store of unskew; name another"
+            raise StoreError(message)
+        (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if tables and version != VERSION:
+            message = f"store `{self.address}` has format {version}, not {VERSION}; build it anew by `unskew upload`"
+            raise StoreError(message)
+        return bool(tables)
+
+    def make(self) -> None:
+        """Make the tables in one transaction, unless another process has made them meanwhile."""
+        with self.transaction():
+            if not self.known():
+                for each in SCHEMA.split(";"):
+                    self.connection.execute(each)
 
     def __enter__(self) -> Self:
         """Return the store itself."""
@@ -325,7 +335,11 @@ class SqliteStore:
         """Return the recorded jobs by epoch."""
         with self.errors():
             rows = self.connection.execute("SELECT epoch, content FROM job ORDER BY epoch").fetchall()
-        return {epoch: json.loads(content) for epoch, content in rows}
+        try:
+            return {epoch: json.loads(content) for epoch, content in rows}
+        except ValueError as error:
+            what = "the record of a job"
+            raise damaged(self.address, what) from error
 
     def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Record by partition the next offset of a job's topic to read."""

@@ -189,16 +189,14 @@ class ViewJudge:
         place = feature.fields[0]
         state = self.view.fields[place]
         if state.kind in LISTS:
-            wanted = {tuple(each) for each in sections.get(f"entries:{self.prints[place]}", [])}
-            return [each.event for each in entity.copies if each.first and self.entry(each.event) in wanted]
+            wanted = Counter(tuple(each) for each in sections.get(f"entries:{self.prints[place]}", []))
+            return [each for each in applied(entity, end) if taken(wanted, self.entry(each))]
         if state.kind != "multiset":
             return list(tiles)
         left = Counter({(start, value): n for start, value, n in sections.get(f"values:{self.prints[place]}", [])})
         found = []
         for each in applied(entity, end):
-            value = (each.ts - each.ts % self.view.hop, oracle.lifted(state.lift, each.cells))
-            if left[value] > 0:
-                left[value] -= 1
+            if taken(left, (each.ts - each.ts % self.view.hop, oracle.lifted(state.lift, each.cells))):
                 found.append(each)
         return found
 
@@ -225,6 +223,12 @@ class ViewJudge:
             ]
             self.tiles[key, start] = Tile(inside, hashes_of(self.source, inside))
         return self.tiles[key, start]
+
+
+def taken(left: Counter[Any], what: object) -> bool:
+    """Return whether one of them is left, and take it."""
+    left[what] -= 1
+    return left[what] >= 0
 
 
 def applied(entity: Entity, end: int) -> list[oracle.Event]:

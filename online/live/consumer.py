@@ -33,6 +33,10 @@ LIFE = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}  # until th
 LOG = logging.getLogger("unskew.materialize")
 
 
+class RowsLostError(EngineError):
+    """The broker has deleted rows that the store has not taken."""
+
+
 @dataclass(frozen=True)
 class Route:
     """What a topic of a job holds: the streams by number, of one view."""
@@ -138,7 +142,7 @@ class TileConsumer:
 
         Raises
         ------
-        EngineError
+        RowsLostError
             If the broker no longer has rows that were not taken.
         """
         looked = -REFRESH
@@ -150,7 +154,9 @@ class TileConsumer:
                         self.watch()
                         looked = time.monotonic()
                     self.step()
-                except StoreDown as error:
+                except RowsLostError:
+                    raise
+                except (StoreDown, EngineError) as error:
                     LOG.warning("%s; trying again", error)
                     stop.wait(BACKOFF)
                     self.again()
@@ -165,12 +171,12 @@ class TileConsumer:
         }
         if found.keys() == self.routes.keys():
             return
-        self.routes = found
         living = {each.job.epoch: each.job for each in found.values()}
         self.materialisers = {
             epoch: self.materialisers.get(epoch) or Materialiser(self.store, self.plan, job.source, epoch, flip=False)
             for epoch, job in living.items()
         }
+        self.routes = found  # last: what fails before is done again
         self.subscribe()
 
     def subscribe(self) -> None:
@@ -241,7 +247,7 @@ class TileConsumer:
         """Go on from where the store is: rows that were read and not written come again."""
         try:
             self.seek(self.client.assignment())
-        except StoreDown:
+        except (StoreDown, EngineError):
             pass  # the next step finds it down again
 
     def seek(self, assigned: Sequence[TopicPartition]) -> None:
@@ -254,7 +260,7 @@ class TileConsumer:
 
         Raises
         ------
-        EngineError
+        RowsLostError
             If its rows begin later.
         """
         own = list(self.client.assignment())
@@ -264,5 +270,5 @@ class TileConsumer:
             wanted = self.store.offsets(each.topic).get(each.partition, 0)
             if first[each] > wanted:
                 message = f"topic `{each.topic}` begins at offset `{first[each]}`, but the store has it up to `{wanted}`: rows are lost; run `unskew stream rebuild`"
-                raise EngineError(message)
+                raise RowsLostError(message)
         self.seek(own)

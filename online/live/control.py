@@ -23,6 +23,7 @@ from unskew.online.live.topics import (
     delete_topics,
     end_offsets,
     make_topics,
+    offsets_since,
     partition_count,
     topic_id,
     topic_of,
@@ -120,7 +121,7 @@ class Control:
         try:
             return self.run(job, None)
         except BaseException:
-            self.forget(job)
+            self.replace(job)
             raise
 
     def known_topic(self, source: str, topic: str) -> str:
@@ -149,13 +150,51 @@ class Control:
         return job
 
     def run(self, job: Job, start: str | None) -> Job:
-        """Hand a job to the cluster."""
-        self.cluster.jobs()  # a cluster that is away is told in one line, before a JVM starts
+        """Hand a job to the cluster; one that it runs already, by a submission that was not recorded, is recorded.
+
+        Raises
+        ------
+        EngineError
+            If the cluster refuses it, or it was replaced meanwhile.
+        """
+        running = self.named(job.epoch)  # a cluster that is away is told in one line, before a JVM starts
+        if running:
+            return self.record(job.submitted(running[-1]))
+        if start is not None or job.job_ids:
+            self.require_log(job)
         flink = compiled(self.plan, job, self.settings)
         runtime = cluster_settings(job, self.settings, connector_jar(), start)
         self.logs.mkdir(parents=True, exist_ok=True)
         job_id = execute(flink, runtime, self.logs, self.logs, None, detached=True)
+        recorded = {each.epoch: each for each in self.jobs(job.source)}.get(job.epoch)
+        if recorded is None or recorded.state == "replaced":
+            self.cluster.cancel(job_id)
+            message = f"job `{job.epoch}` was replaced while it was being resumed; it was ended again"
+            raise EngineError(message)
         return self.record(job.submitted(job_id))
+
+    def named(self, epoch: str) -> list[str]:
+        """Return the cluster's ids of what runs under a job's name."""
+        return [job_id for job_id, name in self.cluster.running().items() if name == epoch]
+
+    def require_log(self, job: Job) -> None:
+        """Refuse to go on where the topic no longer has what comes next: Flink would begin anew and say nothing.
+
+        Raises
+        ------
+        EngineError
+            If messages were deleted, or the topic was made again.
+        """
+        kafka, topic = self.settings.kafka, topic_of(self.plan.source(job.source))
+        if topic_id(kafka, topic) != job.topic_id:
+            message = f"topic `{topic}` was made again since job `{job.epoch}` began; run `unskew stream rebuild`"
+            raise EngineError(message)
+        first = offsets_since(kafka, topic, None)
+        done = dict(job.starts) | committed(kafka, job.epoch, topic)
+        gone = [each for each, offset in done.items() if first.get(each, 0) > offset]
+        if gone:
+            message = f"topic `{topic}` has partition `{gone[0]}` from offset `{first[gone[0]]}` only, but job `{job.epoch}` has read to `{done[gone[0]]}`; run `unskew stream rebuild`"
+            raise EngineError(message)
 
     def status(self, job: Job) -> JobStatus | None:
         """Return what the cluster says; None where it does not know the job."""
@@ -186,7 +225,7 @@ class Control:
         if found is not None and found.state not in ENDED:
             message = f"job `{job.epoch}` is `{found.state}` already; run `unskew stream status`"
             raise InputError(message)
-        return self.run(job, resuming_point(job, now()))
+        return self.run(job, resuming_point(job, now(), fresh=not job.job_ids))
 
     def require_same(self, job: Job) -> None:
         """Refuse to go on from the state of other definitions."""
@@ -219,26 +258,38 @@ class Control:
                 raise EngineError(message)
         self.store.start_epoch(job.source, job.epoch)
         say(f"{job.epoch}: reads see it")
-        for each in self.jobs(job.source):
-            if each.epoch != job.epoch and each.state != "replaced":
-                self.replace(each)
+        self.replace_older(job.source)
         return job
+
+    def replace_older(self, source: str) -> None:
+        """Delete what jobs have left that are older than the one that reads see."""
+        jobs, seen = self.jobs(source), self.seen(source)
+        for each in jobs:
+            if each.state == "replaced" or (seen is not None and each.created < seen.created):
+                self.replace(each)
+
+    def seen(self, source: str) -> Job | None:
+        """Return the job that reads see; None where there is none."""
+        pointer = self.store.pointer(source)
+        return next((each for each in self.jobs(source) if pointer is not None and each.epoch == pointer.epoch), None)
 
     def require_going(self, job: Job) -> None:
         """Refuse to wait for a job that has ended."""
         found = self.status(job)
-        if found is not None and found.state in ENDED:
+        if found is None:
+            message = f"job `{job.epoch}` is not on the cluster any more; run the command again to resume it"
+            raise EngineError(message)
+        if found.state in ENDED:
             message = (
-                f"job `{job.epoch}` is `{found.state}`: `{found.problem}`; correct that and run `unskew stream rebuild`"
+                f"job `{job.epoch}` is `{found.state}`: `{found.problem}`; correct that, and run the command again"
             )
             raise EngineError(message)
 
     def replace(self, job: Job) -> None:
-        """End a job that reads do not see any more, and delete what it left."""
+        """End a job that reads do not see, and delete what it left."""
         self.record(job.as_("replaced"))  # first: who supervises it must not resume it
-        found = self.status(job)
-        if found is not None and found.state not in ENDED:
-            self.cluster.cancel(job.job_id)
+        for each in self.named(job.epoch):
+            self.cluster.cancel(each)
         self.forget(job)
 
     def forget(self, job: Job) -> None:
@@ -253,12 +304,12 @@ class Control:
         return sorted(name for name in {*views, *job.views} if views.get(name) != job.views.get(name))
 
     def waiting(self, source: str) -> Job | None:
-        """Return a job of these definitions that has not caught up yet."""
-        pointer = self.store.pointer(source)
+        """Return a job of these definitions that is newer than the one that reads see."""
+        seen = self.seen(source)
         found = [
             each for each in self.jobs(source)
             if each.state in ACTIVE and dict(each.views) == self.fingerprints(source)
-            and (pointer is None or each.epoch != pointer.epoch)
+            and (seen is None or each.created > seen.created)
         ]  # fmt: skip
         return found[-1] if found else None
 
@@ -270,8 +321,8 @@ class Control:
 
     def account(self, job: Job) -> Account:
         """Return what became of every message up to the job's last checkpoint."""
-        ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(job.source)))
-        read = sum(ends.values()) - sum(self.lag(job).values()) - sum(job.starts.values())
+        done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic_of(self.plan.source(job.source)))
+        read = sum(done.values()) - sum(job.starts.values())
         return take_account(self.plan, job, self.store, self.settings.kafka, read)
 
     def described(self, job: Job) -> dict[str, object]:
@@ -301,19 +352,33 @@ class Control:
 
         None where the job computes just these definitions, and it is not `forced`.
         """
+        self.replace_older(source)
         waiting = self.waiting(source)
         if waiting is not None:
-            return waiting
+            found = self.status(waiting)
+            if found is not None and found.state not in ENDED:
+                return waiting
+            if not forced:
+                return self.run(waiting, resuming_point(waiting, now(), fresh=True))
+            self.replace(waiting)
         if forced:
             self.cancel_unknown(source)
         return self.start(source) if forced or self.changed_views(source) else None
 
     def cancel_unknown(self, source: str) -> None:
         """End jobs of this set's source that the store does not know: those of a store that was lost."""
+        for job_id in self.unknown(source):
+            self.cluster.cancel(job_id)
+
+    def unknown(self, source: str) -> dict[str, str]:
+        """Return the names of jobs of this set's source that run and that the store does not know, by id."""
+        running = self.cluster.running()
         known = {each.epoch for each in self.jobs(source)}
-        for job_id, name in self.cluster.running().items():
-            if is_epoch_of(name, self.plan.name, source) and name not in known:
-                self.cluster.cancel(job_id)
+        return {
+            job_id: name
+            for job_id, name in running.items()
+            if is_epoch_of(name, self.plan.name, source) and name not in known
+        }
 
     def cost(self, source: str) -> int:
         """Return how many messages a new job of a source would read again."""

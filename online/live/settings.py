@@ -60,7 +60,7 @@ class KafkaSettings:
     security_protocol, sasl_mechanism
         Kafka's names; SASL needs `sasl_username` and `sasl_password`.
     ssl_cafile, ssl_certfile, ssl_keyfile
-        PEM files; the key's password is `ssl_password`.
+        PEM files; the key's password is `ssl_password`. The job reads key and certificate from `ssl_keyfile`: put both in it.
     partitions, replication
         Of the topics that unskew makes.
     """

@@ -9,7 +9,7 @@ from unskew.online.live.catching_up import CatchingUp
 from unskew.online.live.control import Control, Say, now
 from unskew.online.live.flink_rest import ENDED, RUNNING
 from unskew.online.live.jobs import Job
-from unskew.pipelines.errors import EngineError, StoreDown
+from unskew.pipelines.errors import EngineError, InputError, StoreDown
 
 TICK, BACKOFF = 1.0, 5.0  # s between two looks; s after a part has failed
 
@@ -37,7 +37,7 @@ class Supervisor:
         Raises
         ------
         InputError
-            If the job has become one of other definitions, or its state has expired.
+            If the job has become one of other definitions, its state has expired, or the store knows nothing of it.
         """
         while not stop.is_set():
             try:
@@ -70,7 +70,10 @@ class Supervisor:
     def current(self) -> Job:
         """Return the source's job as it is recorded now; start one where there is none."""
         if not self.control.jobs(self.source):
-            self.control.cancel_unknown(self.source)  # a store that was lost knows none of them
+            unknown = list(self.control.unknown(self.source).values())
+            if unknown:
+                message = f"cluster runs `{unknown[0]}`, which store `{self.control.store.address}` does not know; correct [store] url, or run `unskew stream rebuild` if the store was lost"
+                raise InputError(message)
             self.control.start(self.source)
         job = self.control.job(self.source)
         if self.job is None or job.epoch != self.job.epoch:

