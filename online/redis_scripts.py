@@ -119,3 +119,14 @@ redis.call('HDEL', ARGV[1] .. 'jobs', ARGV[2])
 redis.call('SADD', ARGV[1] .. 'dropped', ARGV[2])
 return 1
 """)
+
+# ARGV: key of the offsets; then for each partition: its number, where the step begins, where it ends.
+# Answers 1, or 0 if one stands elsewhere: then nothing is changed. Sent again it answers the same.
+ADVANCE = Script("""
+for at = 2, #ARGV, 3 do
+  local held = redis.call('HGET', ARGV[1], ARGV[at]) or '0'
+  if held ~= ARGV[at + 1] and held ~= ARGV[at + 2] then return 0 end
+end
+for at = 2, #ARGV, 3 do redis.call('HSET', ARGV[1], ARGV[at], ARGV[at + 2]) end
+return 1
+""")

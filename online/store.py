@@ -232,10 +232,21 @@ class Store(Protocol):
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Return the recorded jobs by epoch."""
 
-    def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
+    def advance(self, topic: str, steps: Mapping[int, tuple[int, int]]) -> bool:
         """Record by partition the next offset of a job's topic to read; call it after the rows before it are written.
 
         They stand in the store and not in Kafka, so that a store that comes back as it was earlier says so itself.
+
+        Parameters
+        ----------
+        steps
+            For each partition the offset from which on rows were written, and the next one.
+
+        Returns
+        -------
+        bool
+            Whether each partition stood where its step begins (or ends: the step was made already); else nothing is recorded,
+            and the rows must be read again from `offsets` on.
         """
 
     def offsets(self, topic: str) -> dict[int, int]:

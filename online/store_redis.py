@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 
 from unskew.online.redis_client import RedisClient, Word
 from unskew.online.redis_files import rewrite_files
-from unskew.online.redis_scripts import DROP, DROP_EPOCH, FLIP, FORMAT, PREFIX, SWAP, VERSION
+from unskew.online.redis_scripts import ADVANCE, DROP, DROP_EPOCH, FLIP, FORMAT, PREFIX, SWAP, VERSION
 from unskew.online.redis_wire import hmget, strings
 from unskew.online.store import (
     CHECKSUM,
@@ -357,10 +357,12 @@ class RedisStore:
             what = "the record of a job"
             raise damaged(self.address, what) from error
 
-    def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
-        """Record by partition the next offset of a job's topic to read."""
-        with self.client.errors():
-            self.client.writes.hset(key("offsets", topic), mapping=cast("Any", dict(offsets)))
+    def advance(self, topic: str, steps: Mapping[int, tuple[int, int]]) -> bool:
+        """Record by partition the next offset of a job's topic to read (`Store.advance`)."""
+        words: list[Word] = [key("offsets", topic)]
+        for partition, (before, after) in steps.items():
+            words += [partition, before, after]
+        return bool(self.client.run_write(ADVANCE, words))
 
     def offsets(self, topic: str) -> dict[int, int]:
         """Return the recorded offsets of a topic by partition."""

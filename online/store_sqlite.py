@@ -341,11 +341,15 @@ class SqliteStore:
             what = "the record of a job"
             raise damaged(self.address, what) from error
 
-    def put_offsets(self, topic: str, offsets: Mapping[int, int]) -> None:
-        """Record by partition the next offset of a job's topic to read."""
-        rows = [(topic, partition, offset) for partition, offset in offsets.items()]
-        with self.errors():
-            self.connection.executemany("INSERT OR REPLACE INTO consumed VALUES (?, ?, ?)", rows)
+    def advance(self, topic: str, steps: Mapping[int, tuple[int, int]]) -> bool:
+        """Record by partition the next offset of a job's topic to read (`Store.advance`)."""
+        rows = [(topic, partition, after) for partition, (_, after) in steps.items()]
+        with self.transaction():
+            held = self.offsets(topic)
+            sound = all(held.get(each, 0) in step for each, step in steps.items())
+            if sound:
+                self.connection.executemany("INSERT OR REPLACE INTO consumed VALUES (?, ?, ?)", rows)
+        return sound
 
     def offsets(self, topic: str) -> dict[int, int]:
         """Return the recorded offsets of a topic by partition."""

@@ -78,7 +78,8 @@ class Seeking(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python h
         """Seek; nothing may be asked of the broker here."""
         try:
             self.consumer.seek(assigned)
-        except StoreDown:  # rows from the begin on do no harm, and the first write finds it down again
+        except StoreDown:  # rows from the begin on do no harm, and are not taken before the store has said where it is
+            self.consumer.astray = True
             for each in assigned:
                 self.consumer.client.seek(each, 0)
 
@@ -123,6 +124,8 @@ class TileConsumer:
         self.routes: dict[str, Route] = {}
         self.materialisers: dict[str, Materialiser] = {}
         self.progress = Progress()
+        self.places: dict[TopicPartition, int] = {}  # up to where the store has taken each partition
+        self.astray = False  # whether the client may stand elsewhere than the store
         self.client = self.connected()
 
     def connected(self) -> KafkaConsumer:
@@ -149,6 +152,9 @@ class TileConsumer:
         try:
             while not stop.is_set():
                 try:
+                    if self.astray:
+                        self.seek(self.client.assignment())
+                        self.astray = False
                     if time.monotonic() - looked >= REFRESH:
                         self.refresh()
                         self.watch()
@@ -158,8 +164,8 @@ class TileConsumer:
                     raise
                 except (StoreDown, EngineError) as error:
                     LOG.warning("%s; trying again", error)
+                    self.astray = True  # what was read and not written is read again, before anything else
                     stop.wait(BACKOFF)
-                    self.again()
         finally:
             self.client.close()
 
@@ -217,15 +223,23 @@ class TileConsumer:
             self.require_all()
             found = {}
         taken: dict[str, list[ConsumerRecord]] = defaultdict(list)
-        offsets: dict[str, dict[int, int]] = defaultdict(dict)
+        steps: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
         for place, records in found.items():
             taken[place.topic] += records
-            offsets[place.topic][place.partition] = records[-1].offset + 1
+            steps[place.topic][place.partition] = self.places.get(place, 0), records[-1].offset + 1
         for topic, records in taken.items():
             if topic in self.routes:  # else the job was replaced since
                 self.write(self.routes[topic], records)
-                self.store.put_offsets(topic, offsets[topic])
+                self.advance(topic, steps[topic])
         self.lag(found)
+
+    def advance(self, topic: str, steps: Mapping[int, tuple[int, int]]) -> None:
+        """Record how far the store is; where it is elsewhere, it came back as it was earlier, or another wrote: go by it."""
+        if not self.store.advance(topic, steps):
+            self.astray = True
+            return
+        for partition, (_, after) in steps.items():
+            self.places[TopicPartition(topic, partition)] = after
 
     def write(self, route: Route, records: Sequence[ConsumerRecord]) -> None:
         """Merge messages of one view into the store."""
@@ -243,17 +257,12 @@ class TileConsumer:
             if end is not None:
                 self.metrics.lag.labels(each.topic, each.partition).set(end - self.client.position(each))
 
-    def again(self) -> None:
-        """Go on from where the store is: rows that were read and not written come again."""
-        try:
-            self.seek(self.client.assignment())
-        except (StoreDown, EngineError):
-            pass  # the next step finds it down again
-
     def seek(self, assigned: Sequence[TopicPartition]) -> None:
         """Set the position of partitions to what the store has taken of them."""
         for each in assigned:
-            self.client.seek(each, self.store.offsets(each.topic).get(each.partition, 0))
+            place = self.store.offsets(each.topic).get(each.partition, 0)
+            self.client.seek(each, place)
+            self.places[each] = place
 
     def require_all(self) -> None:
         """Go on where the store is, if the broker still has that.

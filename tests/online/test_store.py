@@ -342,3 +342,16 @@ def test_a_locked_file_may_be_free_later(tmp_path: Path) -> None:
         with one.batch(), pytest.raises(StoreDown, match="`database is locked`; try again"):
             other.start_epoch("tx", "job")
         other.start_epoch("tx", "job")
+
+
+def test_offsets_advance_from_where_they_are(fresh_store: Callable[[], Store]) -> None:
+    store = fresh_store()
+    assert store.advance("rows", {0: (0, 5), 1: (0, 7)})
+    assert store.offsets("rows") == {0: 5, 1: 7}
+    assert store.advance("rows", {0: (0, 5)}), "sent again"
+    assert store.advance("rows", {0: (5, 9)})
+    assert not store.advance("rows", {0: (5, 12), 1: (7, 8)}), "another was there, or the store came back as it was"
+    assert store.offsets("rows") == {0: 9, 1: 7}
+    store.put_job("one", {"topics": {"v": "rows"}})
+    store.drop_epoch("one")
+    assert store.offsets("rows") == {}
