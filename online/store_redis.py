@@ -1,7 +1,7 @@
 """The store in Redis, for many readers and writers; `online/redis_scripts.py` has its keys.
 
 What was answered is kept as Redis is told to keep it: with ``appendonly yes`` it outlives the process, with ``appendfsync
-always`` the machine too. A Redis that comes back with less than it answered has lost rows of the stream: start a new job.
+always`` the machine too. A Redis that comes back with less than it answered gets the rows of the stream that it lost again (`Store.advance`).
 """
 
 from __future__ import annotations
