@@ -30,6 +30,7 @@ from unskew.pipelines.records import Rows, Section, unpack
 from unskew.pipelines.timegrid import floor_hop
 
 WHOLE = 1 << 32
+SERVED, PARITY = "served.jsonl", "parity.json"  # of a run that checks its own rows
 COLUMNS = {"tiles": ("start", "n", "set_hash", "seq"), "values": ("start", "value", "count")}
 
 

@@ -20,6 +20,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.online.served_rows import PARITY, SERVED
 from unskew.pipelines.archive import CLOCK_SLACK, current, cut_of
 from unskew.pipelines.durable import write_whole
 from unskew.pipelines.errors import InputError
@@ -33,7 +34,6 @@ from unskew.validation.served_log import check_served
 EVERY = 20.0  # s between two checks
 NICE = 19
 ANSWERED = 6_000  # ms after a row's instant at which it was surely read
-SERVED, PARITY = "served.jsonl", "parity.json"
 MOST_DEFECTS = 100
 
 

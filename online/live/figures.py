@@ -17,9 +17,9 @@ from unskew.online.live.jobs import FATES, Job
 from unskew.online.live.local import LocalSystem
 from unskew.online.live.scraping import NOTHING, scrape
 from unskew.online.live.topics import partitions_of, topic_of
+from unskew.online.served_rows import PARITY
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import UnskewError
-from unskew.validation.served_so_far import PARITY
 
 EVERY, SELDOM = 1.5, 9.0  # s between two looks; at the cluster and at the fates, which cost more
 SPAN = 10.0  # s over which a rate is taken

@@ -23,10 +23,10 @@ from unskew.online.live.server import each_of
 from unskew.online.live.settings import PREFIX, Settings
 from unskew.online.live.topics import topic_of
 from unskew.online.live.traffic import Traffic, drawn_rows
+from unskew.online.served_rows import SERVED
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import EngineError, UnskewError
 from unskew.pipelines.plan import SetPlan
-from unskew.validation.served_so_far import SERVED
 
 PATIENCE = 300.0  # s until a step of the start is done: machines may be slow
 SETTLING = 60.0  # s until the last events have a fate

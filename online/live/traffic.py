@@ -136,11 +136,9 @@ class Traffic:
 
     def compare(self, served: pa.Table, stored: pa.Table, row: dict[str, Any], at: int) -> None:
         """Compare a reply with what the store had, cell by cell."""
-        from unskew.validation.compare import same_cells  # noqa: PLC0415 - the proof is beside what it proves
-
         self.compared += stored.num_columns
         for name in stored.column_names:
-            if name not in served.column_names or not same_cells(served[name], stored[name]).all():
+            if name not in served.column_names or not same_bits(served[name], stored[name]):
                 given = served[name].to_pylist() if name in served.column_names else "nothing"
                 self.wrong.append(f"{name}: HTTP gave {given}, the store {stored[name].to_pylist()} of {row} at {at}")
 
@@ -148,3 +146,8 @@ class Traffic:
         """Return the median and the 99th percentile of the reads, s."""
         known = list(self.latencies)
         return (float(np.quantile(known, 0.5)), float(np.quantile(known, 0.99))) if known else None
+
+
+def same_bits(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    """Return whether two columns have the same types and values, floats bit by bit: their texts tell -0.0 from 0.0."""
+    return one.type == other.type and repr(one.to_pylist()) == repr(other.to_pylist())
