@@ -85,40 +85,37 @@ end
 return {-1, ''}
 """)
 
-# ARGV: prefix, generation. Answers 1, or 0 if reads see it.
-DROP = Script("""
+
+def unread(role: str, side: str) -> str:
+    """Return the part of a script that answers 0 if reads see the owner in ARGV[2], and else deletes its records."""
+    return f"""
 local pointers = redis.call('HGETALL', ARGV[1] .. 'pointer')
 for at = 1, #pointers, 2 do
-  if string.sub(pointers[at], 1, 11) == 'generation:' and pointers[at + 1] == ARGV[2] then return 0 end
+  if string.sub(pointers[at], 1, {len(role) + 1}) == '{role}:' and pointers[at + 1] == ARGV[2] then return 0 end
 end
-local begin = 'closed:' .. ARGV[2] .. ':'
+local begin = '{side}:' .. ARGV[2] .. ':'
 for _, name in ipairs(redis.call('HKEYS', ARGV[1] .. 'content')) do
   if string.sub(name, 1, #begin) == begin then
     redis.call('UNLINK', ARGV[1] .. name)
     redis.call('HDEL', ARGV[1] .. 'content', name)
   end
 end
-return 1
-""")
+"""
+
+
+# ARGV: prefix, generation. Answers 1, or 0 if reads see it.
+DROP = Script(unread("generation", "closed") + "return 1")
 
 # ARGV: prefix, epoch, further keys. Answers 1, or 0 if reads see it.
-DROP_EPOCH = Script("""
-local pointers = redis.call('HGETALL', ARGV[1] .. 'pointer')
-for at = 1, #pointers, 2 do
-  if string.sub(pointers[at], 1, 6) == 'epoch:' and pointers[at + 1] == ARGV[2] then return 0 end
-end
-local begin = 'open:' .. ARGV[2] .. ':'
-for _, name in ipairs(redis.call('HKEYS', ARGV[1] .. 'content')) do
-  if string.sub(name, 1, #begin) == begin then
-    redis.call('UNLINK', ARGV[1] .. name)
-    redis.call('HDEL', ARGV[1] .. 'content', name)
-  end
-end
+DROP_EPOCH = Script(
+    unread("epoch", "open")
+    + """
 for at = 3, #ARGV do redis.call('UNLINK', ARGV[at]) end
 redis.call('HDEL', ARGV[1] .. 'jobs', ARGV[2])
 redis.call('SADD', ARGV[1] .. 'dropped', ARGV[2])
 return 1
-""")
+"""
+)
 
 # ARGV: key of the offsets; then for each partition: its number, where the step begins, where it ends.
 # Answers 1, or 0 if one stands elsewhere: then nothing is changed. Sent again it answers the same.

@@ -229,8 +229,7 @@ class Control:
 
     def require_same(self, job: Job) -> None:
         """Refuse to go on from the state of other definitions."""
-        views = self.fingerprints(job.source)
-        changed = sorted(name for name in {*views, *job.views} if views.get(name) != job.views.get(name))
+        changed = self.changed(job)
         if changed:
             message = f"job `{job.epoch}` computes other definitions of view `{changed[0]}`: its state does not fit; run `unskew stream upgrade`"
             raise InputError(message)
@@ -300,7 +299,11 @@ class Control:
 
     def changed_views(self, source: str) -> list[str]:
         """Return the views that the job of a source computes otherwise, or not."""
-        job, views = self.job(source), self.fingerprints(source)
+        return self.changed(self.job(source))
+
+    def changed(self, job: Job) -> list[str]:
+        """Return the views that a job computes otherwise, or not."""
+        views = self.fingerprints(job.source)
         return sorted(name for name in {*views, *job.views} if views.get(name) != job.views.get(name))
 
     def waiting(self, source: str) -> Job | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event
 from typing import Annotated, Any
 
 import typer
 
-from unskew.pipelines.commands.options import Defs, Json, SetName, SettingsFile, load_plan, print_json
+from unskew.pipelines.commands.options import Defs, Json, SetName, SettingsFile, load_plan, print_json, until_told
 from unskew.pipelines.commands.stream import choose_source
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SourcePlan
@@ -124,14 +122,6 @@ def numbers(given: str | None) -> list[int] | None:
         message = f"partitions `{given}` are no numbers; write e.g. 0,1"
         raise InputError(message)
     return sorted({int(each) for each in words})
-
-
-def until_told() -> Event:
-    """Return what is set by SIGTERM and Ctrl-C."""
-    stop = Event()
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: stop.set())
-    return stop
 
 
 def warn(message: str) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +20,7 @@ from unskew.pipelines.commands.options import (
     instant,
     load_plan,
     print_json,
+    until_told,
 )
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.plan import SetPlan
@@ -133,15 +132,6 @@ def control(
         yield Control(plan, found, store, LOGS.resolve(), as_it_is), chosen
 
 
-@contextmanager
-def interruptible() -> Iterator[Event]:
-    """Give an event that Ctrl-C and TERM set: what runs ends in order."""
-    stop = Event()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda *_: stop.set())
-    yield stop
-
-
 def submit(
     defs: Defs,
     name: SetName = None,
@@ -160,8 +150,7 @@ def submit(
 def finish(found: Control, job: Job, *, wait: bool) -> None:
     """Wait until reads see a job."""
     if wait:
-        with interruptible() as ended:
-            found.flip_when_covered(job, ended, typer.echo)
+        found.flip_when_covered(job, until_told(), typer.echo)
 
 
 def status(
@@ -248,7 +237,8 @@ def run(
     metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Keep the job of a source running until interrupted; after a loss it goes on from the newest checkpoint."""
-    with control(defs, name, source, settings) as (found, chosen), interruptible() as ended:
+    with control(defs, name, source, settings) as (found, chosen):
+        ended = until_told()
         if metrics_port:
             from unskew.online.live.metrics import Metrics  # noqa: PLC0415
 
@@ -279,6 +269,7 @@ def materialize(
     found, metrics = load_settings(settings), Metrics()
     if metrics_port:
         metrics.serve(metrics_port, metrics_host)
-    with open_store(found.store) as store, interruptible() as ended:
+    with open_store(found.store) as store:
+        ended = until_told()
         typer.echo(f"materialising set {plan.name} into {store.address}")
         TileConsumer(plan, store, found.kafka, metrics).run(ended)
