@@ -111,7 +111,7 @@ BAD = {
     "give either --events or --adversarial": ["parity", *FRAUD],
     "give --training-set and --output": ["train"],
     "the protocol needs the handbook's transactions": ["train", "--protocol", "handbook"],
-    "choose one with --source": ["stream", *FRAUD, "--input", "x", "--output", "y"],
+    "choose one with --source": ["stream", "files", *FRAUD, "--input", "x", "--output", "y"],
     "is neither epoch milliseconds nor ISO 8601": ["get", *FRAUD, "--store", __file__, "--at", "noon"],
     "run `unskew upload": ["get", *FRAUD, "--store", "no.sqlite", "--at", "0"],
 }

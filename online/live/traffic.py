@@ -21,7 +21,8 @@ from unskew.online.read import FeatureReader
 from unskew.online.served_rows import sampled, served_row
 from unskew.online.server.client import Client
 from unskew.online.stores import open_store
-from unskew.pipelines.errors import EngineError, StoreError
+from unskew.pipelines.encoding import encode_row
+from unskew.pipelines.errors import EngineError, InputError, StoreError
 from unskew.pipelines.plan import SetPlan
 
 RECENT = 5.0  # s of the traffic from which half of the reads draw their entities
@@ -32,18 +33,20 @@ TICK = 0.1  # s
 
 
 def drawn_rows(plan: SetPlan, log: Path) -> list[dict[str, Any]]:
-    """Return keys and request columns of a log's events, in their order; lines that cannot be read are left out."""
-    names = [*plan.spine_keys(), *(each.name for each in plan.request)]
-    exact = [each.name for each in plan.request if each.type.kind == "decimal"]
+    """Return keys and request columns of a log's events, in their order, without those that a read would refuse."""
+    columns = Form(plan).columns
+    exact = [name for name, each in columns.items() if each.type.kind == "decimal"]
     found = []
     for path in sorted(log.glob("*.jsonl")):
         for line in path.read_bytes().splitlines():
             try:
                 event = orjson.loads(line)
-                row = {name: event[name] for name in names}
-                found.append(row | {name: Decimal(row[name]) for name in exact})
-            except (ValueError, KeyError, TypeError, InvalidOperation):
+                row = {name: event[name] for name in columns}
+                row |= {name: Decimal(row[name]) for name in exact}
+                encode_row(columns, row)
+            except (ValueError, KeyError, TypeError, InvalidOperation, InputError):
                 continue
+            found.append(row)
     return found
 
 

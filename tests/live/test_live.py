@@ -6,17 +6,21 @@ import subprocess
 import sys
 import time
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.servers import missing, wait_for_none_in
+from unskew.feature_defs.fraud import fraud
 from unskew.online.live.local import MARK, take_folder
 from unskew.online.live.processes import is_free
 from unskew.online.live.redis_server import PROGRAM
 from unskew.online.live.scraping import quantile
+from unskew.online.live.traffic import drawn_rows
 from unskew.pipelines.errors import InputError
+from unskew.pipelines.planner import plan
 
 PATIENCE = 600
 SMALL = ["--rate", "40", "--reads", "8", "--scale", "5000", "--plain"]
@@ -105,6 +109,14 @@ def test_a_run_has_its_folder_for_itself(tmp_path: Path) -> None:
             take_folder(folder)
     with take_folder(folder):
         assert {each.name for each in folder.iterdir()} == {MARK, "logs"}
+
+
+def test_what_a_read_would_refuse_is_not_asked_for(tmp_path: Path) -> None:
+    sound = {"customer_id": 7, "terminal_id": 3, "amount": "12.34"}
+    lines = [{"customer_id": "nobody"}, {}, {"amount": "1e99"}, {"terminal_id": 2**70}]
+    logged = [json.dumps(sound | each) for each in lines]
+    (tmp_path / "one.jsonl").write_text("\n".join([*logged, "{", "[1]"]))
+    assert drawn_rows(plan(fraud), tmp_path) == [sound | {"amount": Decimal("12.34")}]
 
 
 def test_quantiles_of_a_histogram() -> None:
