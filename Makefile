@@ -7,7 +7,7 @@ DEPTH ?= 100
 SEEDS ?= 10000
 SHARE ?= 1
 
-.PHONY: demo live test test-deep simulate mutate check bench clean
+.PHONY: demo live test test-deep simulate mutate check bench bench-live clean
 .DEFAULT_GOAL := test
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -43,6 +43,14 @@ check: .venv/.installed  ## style and types
 
 bench: .venv/.installed  ## speed beside peers, on ../shared/data; ROWS=n for fewer
 	$(BIN)/python benchmarks/run.py --rows $(ROWS)
+
+build/feast/.installed: benchmarks/feast.txt .venv/.installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/feast
+	$(BIN)/uv pip install --quiet --python build/feast/bin/python --requirement benchmarks/feast.txt
+	touch $@
+
+bench-live: .venv/.installed build/feast/.installed  ## the running system: materialiser, freshness, reads beside Feast
+	$(BIN)/python benchmarks/run.py --live --rows $(ROWS)
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build *.egg-info

@@ -10,16 +10,16 @@ import resource
 import shutil
 import socket
 import sqlite3
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from timing import seconds_each
 
 from unskew.backfill.upload import upload
 from unskew.feature_defs.fraud import fraud_handbook
@@ -38,18 +38,6 @@ MANY = 100  # rows of one read
 HOUR = 3_600_000
 VIEW = "customer_activity"
 PATIENCE = 10.0  # seconds
-
-
-def seconds_each(work: Callable[[int], object], reads: int = READS) -> float:
-    """Return the median seconds of one call over so many calls, after a tenth of them to warm up."""
-    for number in range(reads // 10):
-        work(number)
-    took = []
-    for number in range(reads):
-        began = time.perf_counter()
-        work(number)
-        took.append(time.perf_counter() - began)
-    return statistics.median(took)
 
 
 @contextmanager
@@ -120,7 +108,7 @@ def run(rows: int) -> list[dict[str, object]]:
         with sqlite3.connect(Path(folder) / "store.sqlite") as plain:
             keys = plain.execute(f"SELECT entity FROM closed WHERE view = '{VIEW}'").fetchall()
             query = f"SELECT record FROM closed WHERE view = '{VIEW}' AND generation = 1 AND entity = ?"
-            raw = seconds_each(lambda number: plain.execute(query, keys[number % len(keys)]).fetchone())
+            raw = seconds_each(lambda number: plain.execute(query, keys[number % len(keys)]).fetchone(), READS)
             found["one raw blob", "SQLite"] = 1 / raw
         if shutil.which("redis-server") is not None:
             found |= of_redis(compiled, Path(folder) / "upload", asked, end)
@@ -142,8 +130,8 @@ def of_redis(
         held = client.hgetall(f"unskew:closed:1:{VIEW}")
         keys = [b"raw:" + key for key in held]
         client.mset(dict(zip(keys, held.values(), strict=True)))
-        before = seconds_each(lambda number: client.get(keys[number % len(keys)]))
+        before = seconds_each(lambda number: client.get(keys[number % len(keys)]), READS)
         ours = reads_of(compiled, store, asked, end + HOUR)
-        after = seconds_each(lambda number: client.get(keys[number % len(keys)]))
+        after = seconds_each(lambda number: client.get(keys[number % len(keys)]), READS)
     found = {(work, "unskew, Redis"): each for work, each in ours.items()}
     return {**found, ("one raw blob", "Redis"): 2 / (before + after)}

@@ -200,6 +200,10 @@ class Control:
         """Return what the cluster says; None where it does not know the job."""
         return self.cluster.status(job.job_id) if job.job_id else None
 
+    def state(self, job: Job) -> str | None:
+        """Return the state alone, which is one question; None where the cluster does not know the job."""
+        return self.cluster.jobs().get(job.job_id)
+
     def stop(self, source: str) -> Job:
         """End a job with a savepoint, from which `resume` goes on."""
         job = self.job(source)

@@ -24,7 +24,7 @@ from unskew.pipelines.errors import UnskewError
 EVERY, SELDOM = 1.5, 9.0  # s between two looks; at the cluster and at the fates, which cost more
 SPAN = 10.0  # s over which a rate is taken
 HALF, MOST = 0.5, 0.99
-BEHIND = 4.0  # s of traffic: figures are older than a look
+BEHIND, WAITING = 2.0, 500  # s of traffic, as figures are older than a look; rows that are always on their way
 Quantiles = tuple[float, ...] | None
 
 
@@ -110,9 +110,10 @@ class Observer:
 
     @property
     def warm(self) -> bool:
-        """Return whether tiles follow the events: the jobs and the materialiser have compiled what they run."""
-        behind = self.figures.produced - self.figures.applied
-        return self.figures.applied > 0 and behind < BEHIND * max(self.figures.produced_rate, 1.0)
+        """Return whether tiles follow the events: all parts have compiled what they run, and done what waited meanwhile."""
+        found = self.figures
+        behind, rate = found.produced - found.applied, max(found.produced_rate, 1.0)
+        return found.applied > 0 and behind < BEHIND * rate and found.lag < max(BEHIND * rate, WAITING)
 
     def begin(self) -> None:
         """Leave out of the quantiles what was so far."""

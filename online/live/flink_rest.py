@@ -16,6 +16,7 @@ from unskew.pipelines.errors import EngineError
 TIMEOUT = 10.0  # s of one request
 STOP_PATIENCE = 300.0  # s until a savepoint is written
 TICK = 0.25
+NO_KEEPING = httpx.Limits(max_keepalive_connections=0)  # a JobManager that was restarted closes what was kept
 RUNNING = "RUNNING"
 ENDED = ("FAILED", "CANCELED", "FINISHED", "SUSPENDED")
 MILLISECONDS = 1_000
@@ -55,6 +56,7 @@ class FlinkRest:
 
     def __init__(self, target: str) -> None:
         self.target = target
+        self.http = httpx.Client(timeout=TIMEOUT, limits=NO_KEEPING)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Send one request.
@@ -67,7 +69,7 @@ class FlinkRest:
             If the answer is an error.
         """
         try:
-            answer = httpx.request(method, f"http://{self.target}{path}", json=body, timeout=TIMEOUT)
+            answer = self.http.request(method, f"http://{self.target}{path}", json=body)
         except httpx.HTTPError as error:
             message = f"flink at `{self.target}` does not answer: `{str(error) or type(error).__name__}`; start the cluster, or correct [flink] target"
             raise ClusterDown(message) from error

@@ -176,7 +176,7 @@ def cluster_settings(job: Job, settings: Settings, jar: Path, start: str | None)
         "pipeline.jars": jar.resolve().as_uri(),
         "parallelism.default": str(settings.flink.parallelism),
         "state.backend.type": "rocksdb",
-        "execution.buffer-timeout.interval": "5 ms",  # a row waits so long at each of two shuffles; by default 100 ms
+        "execution.buffer-timeout.interval": "20 ms",  # a row waits so long at each of two shuffles; by default 100 ms
         "execution.checkpointing.incremental": "true",
         "execution.checkpointing.interval": settings.flink.checkpoint_interval,
         "execution.checkpointing.storage": "filesystem",

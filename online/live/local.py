@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SetPlan
 
 MARK = ".unskew-live"
+MANY = 4  # cores from which a job is worth two threads of each kind
 SETTINGS = """\
 # made by `unskew live`: the system that runs there, for as long as it does
 [kafka]
@@ -31,7 +33,8 @@ url = "{store}"
 [flink]
 target = "{flink}"
 checkpoints = "{checkpoints}"
-checkpoint_interval = "5s"
+checkpoint_interval = "10s"
+parallelism = {parallelism}
 [server]
 host = "{host}"
 port = {port}
@@ -104,7 +107,7 @@ class LocalSystem:
         self.archiver_ports = {each.name: free_port() for each in plan.sources}
         text = SETTINGS.format(
             kafka=self.kafka.address, store=self.redis.address, flink=self.flink.address,
-            checkpoints=self.folder / "checkpoints", host=HOST, port=self.port,
+            checkpoints=self.folder / "checkpoints", host=HOST, port=self.port, parallelism=1 if (os.cpu_count() or 1) < MANY else 2,
         )  # fmt: skip
         self.settings_file = self.folder / "unskew.toml"
         self.settings_file.write_text(text, encoding="utf-8")

@@ -18,6 +18,8 @@ port {port}
 dir {data}
 appendonly yes
 appendfsync everysec
+auto-aof-rewrite-percentage 400
+auto-aof-rewrite-min-size 512mb
 save ""
 maxmemory-policy noeviction
 daemonize no

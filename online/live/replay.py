@@ -25,6 +25,7 @@ IN_FLIGHT = 20_000  # messages that wait for the broker's word
 SHUFFLED = 10_000  # messages that disorder looks at together
 COPY_BY = 10_000  # ms within which a copy comes
 PATIENCE = 120  # s for the broker to take a message
+TICK = 0.01  # s: what is due within it is sent together
 
 
 class Message(NamedTuple):
@@ -123,7 +124,7 @@ def paced(messages: Iterable[Message], tempo: Tempo, *, moved: bool = False) -> 
         due = newest / 1_000 if moved and tempo.speed else tempo.due(newest, number)
         wait = start + due - time.monotonic()
         if wait > 0:
-            time.sleep(wait)
+            time.sleep(max(wait, TICK))
         yield each
 
 

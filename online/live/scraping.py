@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from unskew.online.live.processes import HOST
 
-TIMEOUT = 2.0  # s
+HTTP = httpx.Client(timeout=2.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ NOTHING = Scrape({})
 def scrape(port: int) -> Scrape:
     """Ask a process of this machine."""
     try:
-        answer = httpx.get(f"http://{HOST}:{port}/metrics", timeout=TIMEOUT, trust_env=False)
+        answer = HTTP.get(f"http://{HOST}:{port}/metrics")
         answer.raise_for_status()
         return Scrape({each.name: each for each in text_string_to_metric_families(answer.text)})
     except (httpx.HTTPError, ValueError):

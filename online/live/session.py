@@ -40,16 +40,29 @@ TABLES = tuple(f"{PREFIX}_{each.name}_".upper() for each in fields(Settings))
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked for: events and reads a second, s of traffic (None: until told), transactions of the log."""
+    """What a run is asked for.
+
+    Parameters
+    ----------
+    rate, reads
+        Transactions and reads a second.
+    duration
+        Of the traffic, s; None: until told.
+    scale
+        Transactions of the log.
+    warm_up
+        Of events before that, s, which the figures leave out.
+    """
 
     rate: float = 300.0
     reads: float = 20.0
     duration: float | None = None
     scale: int | None = None
+    warm_up: float = 0.0
 
     def load(self, plan: SetPlan) -> Load:
         """Return what is produced of each source."""
-        wanted = int(self.rate * ((self.duration or 0.0) + 30.0))
+        wanted = int(self.rate * ((self.duration or 0.0) + self.warm_up + 30.0))
         rates = {each.name: self.rate * (1.0 if each.name == MAIN else LABELS) for each in plan.sources}
         return Load(rates, self.scale or max(300_000, wanted))
 
@@ -174,6 +187,8 @@ class Session:
         self.until(self.traffic.warm.is_set, "the first read")
         self.system.start_producers(self.parts, self.load)
         self.until(lambda: self.observer.warm, "events in tiles")
+        warm = time.monotonic() + self.options.warm_up
+        self.until(lambda: time.monotonic() >= warm, "the end of the warm-up", self.options.warm_up)
         self.observer.begin()
         self.phase, self.began = "traffic", time.monotonic()
         self.traffic.go.set()
@@ -222,9 +237,9 @@ class Session:
         for server, _ in self.system.servers():  # those that had not become parts yet
             each_of(server.processes(), partial(Process.end, grace=GRACE))
 
-    def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait until something holds."""
-        last = time.monotonic() + PATIENCE
+    def until(self, holds: Callable[[], bool], what: str, more: float = 0.0) -> None:
+        """Wait until something holds, `more` s longer than others."""
+        last = time.monotonic() + PATIENCE + more
         while not holds():
             self.check()
             if time.monotonic() > last:

@@ -59,12 +59,12 @@ class Supervisor:
         job = self.current()
         if job.state not in ("starting", "running"):
             return
-        found = self.control.status(job)
-        if found is None or found.state in ENDED:
+        state = self.control.state(job)
+        if state is None or state in ENDED:
             self.control.require_same(job)
-            self.say(f"{job.epoch}: {'unknown to the cluster' if found is None else found.state}; resuming")
+            self.say(f"{job.epoch}: {state or 'unknown to the cluster'}; resuming")
             self.control.run(job, resuming_point(job, now(), fresh=True))
-        elif found.state == RUNNING:
+        elif state == RUNNING:
             self.flip(job)
 
     def current(self) -> Job:

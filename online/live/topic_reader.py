@@ -15,6 +15,7 @@ from unskew.pipelines.errors import InputError
 
 FETCH_BYTES, PARTITION_BYTES = 32 << 20, 4 << 20  # a message that is larger is fetched all the same
 PATIENCE = 15_000  # ms for an answer
+FEW_BYTES, FEW_WAIT = 1 << 16, 250  # bytes that the broker waits for, ms that it does: nobody waits for the archiver
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class TopicReader:
                 auto_offset_reset="none",
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
+                fetch_min_bytes=FEW_BYTES,
+                fetch_max_wait_ms=FEW_WAIT,
                 fetch_max_bytes=FETCH_BYTES,
                 max_partition_fetch_bytes=PARTITION_BYTES,
                 metrics_enabled=False,

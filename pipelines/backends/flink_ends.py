@@ -131,7 +131,7 @@ class Topics:
             "connector": "kafka",
             "topic": self.write[stream.name],
             **self.connection,
-            "properties.linger.ms": "5",
+            "properties.linger.ms": "20",
             "properties.compression.type": "lz4",
             "sink.delivery-guarantee": "at-least-once",
             "key.format": "raw",

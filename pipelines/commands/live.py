@@ -36,6 +36,10 @@ def live(
     scale: Annotated[
         int | None, typer.Option(min=100, help="Transactions of the simulated log; default: 300,000, more if needed.")
     ] = None,
+    warm_up: Annotated[
+        str | None,
+        typer.Option(help="How long events flow before, which the figures leave out: Java compiles what it runs."),
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="A line now and then instead of a screen.")] = False,
 ) -> None:
     """Run everything: broker, cluster, store, archivers, jobs, materialiser, server, producers, reads, and their check.
@@ -43,6 +47,7 @@ def live(
     Ctrl-C ends every process. Exit code 1: a served cell differs and nothing explains it.
     """
     seconds = parse_duration(duration) / 1_000 if duration else None
+    warming = parse_duration(warm_up) / 1_000 if warm_up else 0.0
     from unskew.feature_defs import fraud  # noqa: PLC0415 - `--help` needs none of it
     from unskew.online.live.local import take_folder  # noqa: PLC0415
     from unskew.online.live.outcome import words, write  # noqa: PLC0415
@@ -50,7 +55,7 @@ def live(
     from unskew.pipelines.planner import plan  # noqa: PLC0415
 
     with take_folder(folder):
-        options = Options(rate, reads, seconds, scale)
+        options = Options(rate, reads, seconds, scale, warming)
         session = Session(folder, Path(fraud.__file__), plan(fraud.fraud), options)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, lambda *_: session.interrupt())
