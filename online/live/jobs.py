@@ -176,6 +176,8 @@ def cluster_settings(job: Job, settings: Settings, jar: Path, start: str | None)
         "pipeline.jars": jar.resolve().as_uri(),
         "parallelism.default": str(settings.flink.parallelism),
         "state.backend.type": "rocksdb",
+        # Snappy, the default, made each compaction take a core for seconds; state is small and short-lived
+        "state.backend.rocksdb.compression.per.level": "NO_COMPRESSION",
         "execution.buffer-timeout.interval": "20 ms",  # a row waits so long at each of two shuffles; by default 100 ms
         "execution.checkpointing.incremental": "true",
         "execution.checkpointing.interval": settings.flink.checkpoint_interval,

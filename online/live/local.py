@@ -33,7 +33,7 @@ url = "{store}"
 [flink]
 target = "{flink}"
 checkpoints = "{checkpoints}"
-checkpoint_interval = "10s"
+checkpoint_interval = "20s"
 parallelism = {parallelism}
 [server]
 host = "{host}"
