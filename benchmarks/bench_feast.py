@@ -73,7 +73,8 @@ def library(reader: FeatureReader, asked: list[dict[str, Any]], at: int) -> dict
 
         def read(number: int, size: int = size) -> object:
             first = number * 7 % (len(asked) - size)
-            return reader.read(asked[first : first + size], at).to_pylist()
+            found = reader.read(asked[first : first + size], at)
+            return {name: each.cells() for name, each in found.columns.items()}
 
         took = seconds_of(read, calls)
         found[str(size)] = {"calls_per_second": round(len(took) / sum(took)), **latencies(took)}
@@ -84,8 +85,21 @@ def library(reader: FeatureReader, asked: list[dict[str, Any]], at: int) -> dict
 def feast_served(folder: Path, core: int) -> Iterator[tuple[int, psutil.Process]]:
     """Run Feast's feature server on one core, with one worker; give its port and the process that does the work."""
     port = free_port()
-    command = [str(PEER / "feast"), "-c", str(folder), "serve", "-h", "127.0.0.1", "-p", str(port), "-w", "1"]
-    with pinned([*command, "--no-access-log"], core, ENVIRONMENT) as process:
+    command = [
+        str(PEER / "feast"),
+        "-c",
+        str(folder),
+        "serve",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-w",
+        "1",
+        "--max-requests",
+        "0",
+    ]
+    with pinned([*command, "--no-access-log"], core, ENVIRONMENT, subprocess.DEVNULL) as process:
         wait_for(port)
         own = psutil.Process(process.pid)
         yield port, (own.children(recursive=True) or [own])[-1]

@@ -39,11 +39,15 @@ def request(rows: list[dict[str, object]], at: int) -> bytes:
 
 @contextmanager
 def pinned(
-    command: Sequence[str], core: int, environment: Mapping[str, str] = os.environ
+    command: Sequence[str], core: int, environment: Mapping[str, str] = os.environ, errors: int | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program on one core, and end it with all that it started."""
     with subprocess.Popen(  # noqa: S603
-        ["/usr/bin/env", "taskset", "-c", str(core), *command], stdout=subprocess.PIPE, text=True, env=dict(environment)
+        ["/usr/bin/env", "taskset", "-c", str(core), *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(environment),
+        stderr=errors,
     ) as process:
         try:
             yield process

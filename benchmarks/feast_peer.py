@@ -76,7 +76,7 @@ def main() -> None:
 
         took = seconds_of(read, calls)
         found[size] = {"calls_per_second": round(len(took) / sum(took)), **latencies(took)}
-    sys.stdout.write(json.dumps({"features": len(names), "one": read(0), "reads": found}, default=str) + "\n")
+    sys.stdout.write(json.dumps({"features": len(names), "one": read(0, 1), "reads": found}, default=str) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from unskew.pipelines.cli import app
 ROOT = Path(__file__).parents[2]
 SCHEMA = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"  # of github.com/compose-spec
 WRONG_USE = typer.BadParameter.__mro__[1]  # UsageError, which typer does not export
-ONCE = {"topics"}
+ONCE = {"topics", "topics-labels"}
 METRICS = {
     "unskew_events_total", "unskew_freshness_seconds", "unskew_consumer_lag", "unskew_store_seconds",
     "unskew_read_seconds", "unskew_rejected_writes_total", "unskew_checkpoint_age_seconds",
