@@ -112,8 +112,8 @@ def test_a_run_has_its_folder_for_itself(tmp_path: Path) -> None:
 
 
 def test_what_a_read_would_refuse_is_not_asked_for(tmp_path: Path) -> None:
-    sound = {"customer_id": 7, "terminal_id": 3, "amount": "12.34"}
-    lines = [{"customer_id": "nobody"}, {}, {"amount": "1e99"}, {"terminal_id": 2**70}]
+    sound: dict[str, object] = {"customer_id": 7, "terminal_id": 3, "amount": "12.34"}
+    lines: list[dict[str, object]] = [{"customer_id": "nobody"}, {}, {"amount": "1e99"}, {"terminal_id": 2**70}]
     logged = [json.dumps(sound | each) for each in lines]
     (tmp_path / "one.jsonl").write_text("\n".join([*logged, "{", "[1]"]))
     assert drawn_rows(plan(fraud), tmp_path) == [sound | {"amount": Decimal("12.34")}]
