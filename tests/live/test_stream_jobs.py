@@ -7,11 +7,49 @@ from kafka import TopicPartition
 from redis import Redis
 
 from tests.live.conftest import NewWorld
-from tests.live.world import wait
+from tests.live.world import World, wait
 from unskew.online.live.beginnings import starting_offsets
 from unskew.online.live.redis_server import RedisServer
 from unskew.online.live.topics import administration, end_offsets
+from unskew.online.read import FeatureReader
+from unskew.online.stores import open_store
 from unskew.pipelines.errors import EngineError, InputError
+
+
+def downgrade(world: World) -> None:
+    """Go back to older definitions, while their reads go on: what the newer ones compute beside is nothing to them."""
+    world.define()
+    asked = [{"card": each["card"], "shop": each["shop"]} for each in world.payments.sent[-50:]]
+    with open_store(world.settings.store) as store:
+        reader, at = FeatureReader(world.plan, store), world.payments.now + 1
+        before = reader.read(asked, at).table()
+        process = world.start("downgrade", "stream", "upgrade")
+
+        def over() -> bool:
+            assert reader.read(asked, at).table() == before
+            return not process.alive()
+
+        wait(over, told=(world.folder / "downgrade.log").read_text)
+        assert reader.read(asked, at).table() == before
+
+
+def a_topic_made_again_is_refused(world: World) -> None:
+    """The topic is made again, and begins late."""
+    with administration(world.settings.kafka) as client:
+        client.delete_topics([world.topic])
+        wait(lambda: world.topic not in client.list_topics())
+        client.create_topics({world.topic: {"num_partitions": 3, "replication_factor": 1}}, wait_for_metadata=True)
+    with world.control() as control, pytest.raises(EngineError, match=r"was made again .* `unskew replay` the archive"):
+        control.replacement("payments", forced=True)
+    world.produce([(b"1", b"{}", world.payments.now)] * 9)
+    (full,) = (partition for partition, end in end_offsets(world.settings.kafka, world.topic).items() if end)
+    with administration(world.settings.kafka) as client:
+        client.delete_records({TopicPartition(world.topic, full): 5})
+    with (
+        world.control() as control,
+        pytest.raises(EngineError, match=r"no longer has partition .* but from offset `5`"),
+    ):
+        starting_offsets(control.settings, control.plan.source("payments"), None)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "redis"])
@@ -61,33 +99,24 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
     world.settle()
     assert world.require_parity() == cells + cells // 14, "one feature more"
     world.require_account()
-    assert world.job().epoch != old.epoch
+    more = world.job()
+
+    downgrade(world)
+    world.send(200)
+    world.settle()
+    assert world.require_parity() == cells
+    world.require_account()
+    assert len({old.epoch, more.epoch, world.job().epoch}) == 3
     with world.control() as control:
         assert [each.epoch for each in control.jobs("payments")] == [world.job().epoch]
-        assert control.cluster.jobs()[old.job_id] == "CANCELED"
+        assert [control.cluster.jobs()[each.job_id] for each in (old, more)] == ["CANCELED"] * 2
         assert control.replacement("payments", forced=False) is None
         new = control.stop("payments")  # what was replaced or stopped is not resumed by who supervises it
         time.sleep(4)
         assert run.alive()
         assert "resuming" not in (world.folder / "run.log").read_text()
-        assert not {old.job_id, new.job_id} & set(control.cluster.running())
-
-    # the topic is made again, and begins late
-    with administration(world.settings.kafka) as client:
-        client.delete_topics([world.topic])
-        wait(lambda: world.topic not in client.list_topics())
-        client.create_topics({world.topic: {"num_partitions": 3, "replication_factor": 1}}, wait_for_metadata=True)
-    with world.control() as control, pytest.raises(EngineError, match=r"was made again .* `unskew replay` the archive"):
-        control.replacement("payments", forced=True)
-    world.produce([(b"1", b"{}", world.payments.now)] * 9)
-    (full,) = (partition for partition, end in end_offsets(world.settings.kafka, world.topic).items() if end)
-    with administration(world.settings.kafka) as client:
-        client.delete_records({TopicPartition(world.topic, full): 5})
-    with (
-        world.control() as control,
-        pytest.raises(EngineError, match=r"no longer has partition .* but from offset `5`"),
-    ):
-        starting_offsets(control.settings, control.plan.source("payments"), None)
+        assert not {old.job_id, more.job_id, new.job_id} & set(control.cluster.running())
+    a_topic_made_again_is_refused(world)
 
 
 def test_a_lost_store_is_built_again_from_the_log(new_world: NewWorld, redis_server: RedisServer) -> None:

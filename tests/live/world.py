@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +104,17 @@ class Payments:
         cents = int(self.draw.integers(1, 100_000))
         row = {"id": self.ids, "at": self.now - behind, "card": card, "shop": shop, "paid": f"{cents / 100:.2f}"}
         self.sent.append({**row, "arrived": self.now})
-        return str(card).encode(), orjson.dumps(row), self.now
+        return message(self.sent[-1])
+
+    def newest(self, n: int) -> list[tuple[bytes, bytes, int]]:
+        """Return the last `n` messages again."""
+        return [message(each) for each in self.sent[-n:]]
+
+
+def message(sent: Mapping[str, Any]) -> tuple[bytes, bytes, int]:
+    """Return key, value and timestamp of a payment."""
+    row = {name: value for name, value in sent.items() if name != "arrived"}
+    return str(row["card"]).encode(), orjson.dumps(row), sent["arrived"]
 
 
 @dataclass
@@ -226,6 +236,16 @@ class World:
             waiting = control.catching_up(control.job("payments"))
             wait(waiting.over, patience, lambda: self.told(control))
 
+    def sound(self) -> int:
+        """Return how many of the events that were sent belong into tiles."""
+        return sum(int(each["arrived"]) - int(each["at"]) <= DAY for each in self.payments.sent)
+
+    def applied(self) -> bool:
+        """Return whether the tiles in the store have all of them; asks for no checkpoint."""
+        with self.control() as control:
+            job = control.job("payments")
+            return all(control.store.applied(job.epoch, each) == self.sound() for each in job.views)
+
     def told(self, control: Control) -> str:
         logs = {name: (self.folder / f"{name}.log").read_text()[-500:] for name in self.processes}
         return json.dumps([control.described(each) for each in control.jobs("payments")] + [logs], indent=1)
@@ -268,7 +288,7 @@ class World:
         """Every message has one fate, as it was drawn."""
         with self.control() as control:
             found = control.account(control.job("payments"))
-        sound = sum(int(each["arrived"]) - int(each["at"]) <= DAY for each in self.payments.sent)
+        sound = self.sound()
         assert (found.read, found.quarantined, found.late) == (self.messages, self.poison, self.payments.late), found
         assert found.applied == sound, found
         assert found.duplicates == self.messages - self.poison - self.payments.late - sound, found
