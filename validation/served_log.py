@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.backfill.frames import parquet_files
+from unskew.pipelines.archive import COMMITS, cut_of
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_identity import identity_hash
 from unskew.pipelines.errors import InputError
@@ -34,6 +35,7 @@ ORDER = ("_partition", "_offset")  # of messages that arrived at the same instan
 MOST_WAYS = 200_000  # in which a tile's events may be parted over partitions; past it they are not tried
 MOST_MISSING, NEAR = 6, 16  # of the events that arrived, how many may be missing, and how far from the last
 UNCONFIRMED = "unconfirmed"
+ANSWERED = 6_000  # ms after a row's instant at which it was surely read
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     except (OSError, ValueError, KeyError) as error:
         message = f"served log `{path}` cannot be read: {str(error).splitlines()[0]}; give the folder of `unskew archive --served`"
         raise InputError(message) from error
+
+
+def complete_until(archives: Iterable[Path]) -> int | None:
+    """Return up to when all archives are complete by arrival, ms; None where none of them has commits.
+
+    Raises
+    ------
+    InputError
+        If one has nothing of some partition.
+    """
+    return min((cut_of(each) for each in archives if (each / COMMITS).is_dir()), default=None)
 
 
 def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mapping[str, Any]) -> Report:

@@ -29,10 +29,9 @@ from unskew.pipelines.loading import choose_set, load_sets
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan
 from unskew.validation.parity import Report
-from unskew.validation.served_log import check_served
+from unskew.validation.served_log import ANSWERED, check_served
 
 EVERY = 20.0  # s between two checks
-ANSWERED = 6_000  # ms after a row's instant at which it was surely read
 MOST_DEFECTS = 100
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,11 +96,34 @@ def parity_of_served(plan: SetPlan, served: Path, events: Sequence[str] | None, 
     own = [each for each in rows if each["fingerprint"] == plan.fingerprint]
     if len(own) < len(rows):
         typer.echo(f"{len(rows) - len(own)} of {len(rows)} rows are of other definitions, and left out", err=True)
-    report = check_served(plan, own or rows, by_source)
+    report = check_served(plan, reached(own or rows, by_source.values()), by_source)
     content = write_report(report, output)
     print_json(content) if as_json else typer.echo(f"{summary(report)}\nthe report is in {output}")
     if report.unexplained:
         raise typer.Exit(CHECK_FAILED)
+
+
+def reached(rows: list[dict[str, Any]], archives: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return the rows that were read before the cut of all archives, and say how many others there are.
+
+    Raises
+    ------
+    InputError
+        If there are only others.
+    """
+    from unskew.validation.served_log import ANSWERED, complete_until  # noqa: PLC0415 - starts the engines
+
+    cut = complete_until(archives)
+    found = rows if cut is None else [each for each in rows if each["at"] + ANSWERED < cut]
+    if len(found) == len(rows):
+        return rows
+    left = f"{len(rows) - len(found)} of {len(rows)} rows were read when the archives were not complete yet"
+    advice = "run `unskew archive` for every source, wait a minute and check again"
+    if not found:
+        message = f"{left}; {advice}"
+        raise InputError(message)
+    typer.echo(f"{left}, and left out; {advice}", err=True)
+    return found
 
 
 def write_report(report: Report, output: Path) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Rows that were served, checked against the archive: what each tile knew is found again, and confirmed."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from unskew.online.asked import Form
@@ -28,7 +30,9 @@ from unskew.pipelines import (
     plan,
     request,
 )
+from unskew.pipelines.archive import CLOCK_SLACK, Commit, record
 from unskew.pipelines.backends.flink_identity import identity_hash
+from unskew.pipelines.commands.parity import parity_of_served
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.timegrid import DAY
 from unskew.validation.report import summary
@@ -135,6 +139,29 @@ def test_an_event_that_the_archive_lacks_is_found(served: tuple[list[dict[str, A
     rows, lines = served
     report = check_served(SET, map(orjson.loads, lines), {"payments": archive([*rows[:400], *rows[401:]])})
     assert report.causes["unconfirmed"] > 0
+
+
+def test_rows_past_the_archive_wait(
+    served: tuple[list[dict[str, Any]], list[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    #   archive complete up to:   0     cut
+    #   row read at:                 a        b     a is judged, b waits
+    rows, lines = served
+    newest = int(rows[400]["arrived"])
+    log, events = tmp_path / "log", tmp_path / "events"
+    for folder in (log, events, events / "_commits"):
+        folder.mkdir()
+    pq.write_table(pa.table({"content": lines}), log / "rows.parquet")
+    pq.write_table(archive(rows[:401]), events / "events.parquet")
+    record(events, Commit("payments", "one", 1, 0, 0, 400, newest, newest))
+    parity_of_served(SET, log, [str(events)], tmp_path / "report", as_json=True)
+    early = sum(orjson.loads(each)["at"] + 6_000 < newest - CLOCK_SLACK for each in lines)
+    said = capsys.readouterr()
+    assert orjson.loads(said.out)["probes"] == early
+    assert f"{len(lines) - early} of {len(lines)} rows" in said.err
+    record(events, Commit("payments", "one", 1, 0, 0, 401, START, START))
+    with pytest.raises(InputError, match="not complete yet; run `unskew archive`"):
+        parity_of_served(SET, log, [str(events)], tmp_path / "report", as_json=True)
 
 
 def test_rows_of_other_definitions_are_refused(served: tuple[list[dict[str, Any]], list[bytes]]) -> None:
