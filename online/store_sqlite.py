@@ -58,6 +58,7 @@ INSERT INTO generation VALUES (0);
 PRAGMA user_version = 3;
 """
 VERSION = 3
+DROPPED = "SELECT 1 FROM content WHERE side = 'dropped' AND owner = ?"  # epochs of which nothing is written any more
 PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 READ = """
 SELECT p.generation, p.epoch, p.cut, p.batch_end, c.record, o.record
@@ -319,10 +320,13 @@ class SqliteStore:
             "DO UPDATE SET rejected = rejected + excluded.rejected, applied = applied + excluded.applied"
         )
         with self.batch():
+            gone = self.connection.execute(DROPPED, (epoch,)).fetchone() is not None
             records, rejected, applied = change(range(len(keys)), self.open_records(epoch, view, keys))
+            written = Written(sum(rejected), sum(applied))
+            if gone:  # its job was replaced
+                return written
             rows = ((view, epoch, entity, sealed(record)) for entity, record in zip(keys, records, strict=True))
             self.connection.executemany("INSERT OR REPLACE INTO open VALUES (?, ?, ?, ?)", rows)
-            written = Written(sum(rejected), sum(applied))
             self.connection.execute(count, (epoch, view, *written))
         return written
 
@@ -366,6 +370,7 @@ class SqliteStore:
             for table in ("open", "written", "job"):
                 self.connection.execute(f"DELETE FROM {table} WHERE epoch = ?", (epoch,))
             self.connection.execute("DELETE FROM content WHERE side = 'open' AND owner = ?", (epoch,))
+            self.connection.execute("INSERT OR REPLACE INTO content VALUES ('dropped', ?, '', '', '')", (epoch,))
 
     # Erasure
 

@@ -283,6 +283,19 @@ def test_a_job_may_write_before_it_is_read(fresh_store: Fresh) -> None:
         assert (store.applied("old"), store.applied("new"), writer.applied.events) == (1, 2, 2)
 
 
+def test_a_replaced_job_writes_nothing_any_more(fresh_store: Fresh) -> None:
+    rows = [row(1, 1_000), row(2, 2_000, 10)]
+    with fresh_store() as store:
+        zombie = Materialiser(store, PLAN, "tx", "old")
+        zombie.apply(stream_rows(PLAN, "tx", rows[:1]))
+        Materialiser(store, PLAN, "tx", "new").apply(stream_rows(PLAN, "tx", rows))
+        store.drop_epoch("old")
+        zombie.apply(stream_rows(PLAN, "tx", rows))
+        assert store.open_records("old", "card", [entity_key([row(1, 1_000)["who"]])]) == [b""]
+        assert (store.applied("old"), store.applied("new")) == (0, 2)
+        assert read(store, 10_000)["card.n_2h"] == 2
+
+
 def test_jobs_are_kept_by_epoch(fresh_store: Fresh) -> None:
     job = {"source": "tx", "set": "cards", "views": {"card": "é"}, "starts": {"0": 17}, "since": -5, "state": "running"}
     with fresh_store() as store:
