@@ -33,8 +33,9 @@ def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings,
     Raises
     ------
     EngineError
-        If two counts of the same messages differ.
+        If two counts of the same messages differ, or the topic of fates has lost its first messages to its retention.
     """
+    require_whole(settings, job.topics[FATES])
     fates, reasons, skipped = apart_counts(plan, job, settings)
     unique = {view: store.applied(job.epoch, view) + skipped.get(view, 0) for view in job.views}
     first = next(iter(unique.values()))
@@ -47,6 +48,18 @@ def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings,
         raise EngineError(message)
     filtered = fates.get("filtered", 0)
     return Account(read, quarantined, late, archived, duplicates, filtered, first - filtered, reasons)
+
+
+def require_whole(settings: KafkaSettings, topic: str) -> None:
+    """Refuse a topic that has lost its first messages."""
+    with reading(settings) as client:
+        lost = sum(client.beginning_offsets(partitions_of(client, topic)).values())
+    if lost:
+        message = (
+            f"the first `{lost}` messages of `{topic}` are gone by its retention, so what became of every message "
+            "cannot be told any more; `unskew stream rebuild` begins a new account"
+        )
+        raise EngineError(message)
 
 
 class Apart(NamedTuple):

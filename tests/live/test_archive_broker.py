@@ -19,14 +19,17 @@ import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 
-from tests.live.archive_world import DAY, NOW, definitions, places, quarantine_of, rows_of, source_of, value
+from tests.live.archive_world import DAY, NOW, definitions, places, planned, quarantine_of, rows_of, source_of, value
 from unskew.online.live.archiver import Archiver
 from unskew.online.live.broker import Broker
+from unskew.online.live.fates import take_account
+from unskew.online.live.jobs import FATES, Job
 from unskew.online.live.quarantine import replay, replayed, summary
 from unskew.online.live.replay import KEPT, Disturbance, Message, Tempo, arriving, disturbed, paced, produce
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topic_reader import TopicReader
 from unskew.online.live.topics import make_topics
+from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines.archive import cut_of, last_commits
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SourcePlan
@@ -312,3 +315,15 @@ def test_tempo() -> None:
     begun = time.monotonic()
     assert len(list(paced([Message(0, None, b"")] * 20, Tempo(rate=100)))) == 20
     assert 0.15 < time.monotonic() - begun < 5
+
+
+def test_an_account_whose_fates_have_expired_says_so(
+    settings: KafkaSettings, topic: str, admin: KafkaAdminClient, tmp_path: Path
+) -> None:
+    send(settings, topic, [b"late,,,1"] * 10)
+    admin.delete_records({TopicPartition(topic, 0): 1})
+    job = Job(
+        "one", "tx", "live", {"card": "x"}, {"card": topic, FATES: topic}, {0: 0}, 0, "", (), "", "", "running", 0
+    )
+    with SqliteStore(tmp_path / "store.sqlite") as store, pytest.raises(EngineError, match="gone by its retention"):
+        take_account(planned(), job, store, settings, 10)
