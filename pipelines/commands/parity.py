@@ -96,7 +96,7 @@ def parity_of_served(plan: SetPlan, served: Path, events: Sequence[str] | None, 
     own = [each for each in rows if each["fingerprint"] == plan.fingerprint]
     if len(own) < len(rows):
         typer.echo(f"{len(rows) - len(own)} of {len(rows)} rows are of other definitions, and left out", err=True)
-    report = check_served(plan, reached(own or rows, by_source.values()), by_source)
+    report = check_served(plan, reached(own or rows, map(Path, by_source.values())), by_source)
     content = write_report(report, output)
     print_json(content) if as_json else typer.echo(f"{summary(report)}\nthe report is in {output}")
     if report.unexplained:

@@ -154,7 +154,7 @@ def test_rows_past_the_archive_wait(
     pq.write_table(pa.table({"content": lines}), log / "rows.parquet")
     pq.write_table(archive(rows[:401]), events / "events.parquet")
     record(events, Commit("payments", "one", 1, 0, 0, 400, newest, newest))
-    parity_of_served(SET, log, [str(events)], tmp_path / "report", as_json=True)
+    parity_of_served(SET, log, [f"payments={events}"], tmp_path / "report", as_json=True)
     early = sum(orjson.loads(each)["at"] + 6_000 < newest - CLOCK_SLACK for each in lines)
     said = capsys.readouterr()
     assert orjson.loads(said.out)["probes"] == early
