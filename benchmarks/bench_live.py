@@ -144,7 +144,7 @@ def freshness(folder: Path) -> list[dict[str, object]]:
     found = json.loads((folder / "live.json").read_text(encoding="utf-8"))
     applied, reads = found["fates"]["applied"], found["reads"]
     lines: Mapping[str, tuple[float, list[float]]] = {
-        f"freshness at {RATE:,} events/s": (found["produced_rate"], found["freshness"]),
+        f"freshness at {RATE:,} events/s": (found["rate"], found["freshness"]),
         f"one row over HTTP beside {RATE:,} events/s": (reads["done"] / found["seconds"], reads["seconds"]),
     }
     return [

@@ -27,6 +27,7 @@ def outcome(session: Session) -> dict[str, Any]:
         "fingerprint": session.plan.fingerprint,
         "asked": asdict(session.options),
         "seconds": round(session.seconds, 1),
+        "rate": round(rate(session), 1),
         "unexplained": session.unexplained,
         "died": session.parts.lost,
         "reads": made,
@@ -36,14 +37,18 @@ def outcome(session: Session) -> dict[str, Any]:
     }
 
 
+def rate(session: Session) -> float:
+    """Return how many messages were produced a second of the traffic."""
+    return (session.figures.produced - session.observer.before) / (session.seconds or 1.0)
+
+
 def words(session: Session) -> str:
     """Return a run in words."""
     found, reads = session.figures, session.traffic
     parity = found.parity
-    rate = (found.produced - session.observer.before) / (session.seconds or 1.0)
     lines = [
         f"unskew live: {session.plan.name}, {clock(session.seconds)} of traffic",
-        f"events       {found.produced:,} produced ({rate:,.0f} a second); {fates(session)}",
+        f"events       {found.produced:,} produced ({rate(session):,.0f} a second); {fates(session)}",
         f"freshness    {pair(found.freshness)}, from arrival until reads have it",
         f"store        reads {pair(found.store_reads)}, writes {pair(found.store_writes)}",
     ]
