@@ -120,7 +120,9 @@ def taken(system: LocalSystem, url: str, store: Store, jobs: list[Job]) -> dict[
     )
     own = psutil.Process(process.popen.pid)
     try:
-        until(over)
+        until(lambda: over() or not process.alive())
+        if counts[-1][1] < wanted:
+            raise RuntimeError(process.log.read_text(encoding="utf-8"))
         workers = [own, *own.children(recursive=True)]
         busy = sum(sum(each.cpu_times()[:2]) for each in workers)
         peak = max(each.memory_info().rss for each in workers)

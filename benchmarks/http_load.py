@@ -25,6 +25,7 @@ class Connection(asyncio.Protocol):
         self.took = took
         self.received = bytearray()
         self.failed = 0
+        self.over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -35,6 +36,10 @@ class Connection(asyncio.Protocol):
         """Send the next request."""
         self.began = time.perf_counter()
         self.transport.write(next(self.requests))  # type: ignore[attr-defined]
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Count it, unless the load is over."""
+        self.failed += not self.over
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a reply."""
@@ -77,6 +82,7 @@ async def load(port: int, requests: Sequence[bytes], connections: int, seconds: 
     await asyncio.sleep(seconds)
     found = list(took)
     for transport, connection in opened:
+        connection.over = True
         transport.close()
         if connection.failed:
             message = f"{connection.failed} requests failed"

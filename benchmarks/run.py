@@ -49,7 +49,7 @@ def main() -> None:
                 f"{''.join(f'  {row[name]:,} {unit}' for name, unit in SHOWN.items() if name in row)}\n"
             )
             sys.stdout.flush()
-    path = Path("build/bench-live.json" if given.live else "build/bench.json")
+    path = Path("build/bench-live.json" if given.live or given.only in LIVE else "build/bench.json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

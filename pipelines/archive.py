@@ -213,14 +213,14 @@ def cut_of(archive: Path) -> int:
     seen = all_seen(archive)
     known: list[Commit | Seen] = [*(each for each in commits.values() if each is not None), *seen.values()]
     if not known:
-        message = f"archive `{archive}` has no commits; run `unskew archive`, or give a cut"
+        message = f"archive `{archive}` has no commits; run `unskew archive`, or upload with --cut"
         raise InputError(message)
     complete = []
     for topic in {each.topic for each in known}:
         for partition in range(max(each.partitions for each in known if each.topic == topic)):
             key = (topic, partition)
             if key not in commits and key not in seen:
-                message = f"archive `{archive}` has nothing of partition {partition} of `{topic}`; archive it too, or give a cut"
+                message = f"archive `{archive}` has nothing of partition {partition} of `{topic}`; archive it too, or upload with --cut"
                 raise InputError(message)
             complete.append(complete_until(commits.get(key), seen.get(key)))
     return min(complete) - CLOCK_SLACK

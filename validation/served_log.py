@@ -35,7 +35,7 @@ ORDER = ("_partition", "_offset")  # of messages that arrived at the same instan
 MOST_WAYS = 200_000  # in which a tile's events may be parted over partitions; past it they are not tried
 MOST_MISSING, NEAR = 6, 16  # of the events that arrived, how many may be missing, and how far from the last
 UNCONFIRMED = "unconfirmed"
-ANSWERED = 6_000  # ms after a row's instant at which it was surely read
+ANSWERED = 6_000  # ms after the instant that a row was asked for by which it was read, if that was its own now
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(message) from error
 
 
-def complete_until(archives: Iterable[Path]) -> int | None:
+def cut_of_all(archives: Iterable[Path]) -> int | None:
     """Return up to when all archives are complete by arrival, ms; None where none of them has commits.
 
     Raises

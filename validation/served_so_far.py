@@ -114,9 +114,9 @@ def whole(archive: Path) -> pa.Table:
 
 def main() -> None:
     """Check until told to stop."""
-    if hasattr(os, "SCHED_IDLE"):  # on Linux: runs when nobody else wants to
+    try:  # on Linux: to run when nobody else wants to
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
+    except (AttributeError, OSError):
         os.nice(19)
     folder, defs, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     stop = Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 
@@ -59,7 +60,7 @@ class Control:
     logs: Path
     as_it_is: bool = False
 
-    @property
+    @cached_property
     def cluster(self) -> FlinkRest:
         """The cluster."""
         return FlinkRest(self.settings.flink.target)

@@ -35,7 +35,6 @@ def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings,
     EngineError
         If two counts of the same messages differ, or the topic of fates has lost its first messages to its retention.
     """
-    require_whole(settings, job.topics[FATES])
     fates, reasons, skipped = apart_counts(plan, job, settings)
     unique = {view: store.applied(job.epoch, view) + skipped.get(view, 0) for view in job.views}
     first = next(iter(unique.values()))
@@ -71,10 +70,17 @@ class Apart(NamedTuple):
 
 
 def apart_counts(plan: SetPlan, job: Job, settings: KafkaSettings) -> Apart:
-    """Count the messages that a job has written to its topic of fates, each once."""
+    """Count the messages that a job has written to its topic of fates, each once.
+
+    Raises
+    ------
+    EngineError
+        If the topic has lost its first messages to its retention.
+    """
     stream = next(each for each in job_streams(plan, job.source, topics=True) if each.kind == "apart")
     names = [name for name, _ in stream.columns]
     rows = read_messages(values_of(settings, job.topics[FATES]), stream).group_by(names).aggregate([])
+    require_whole(settings, job.topics[FATES])  # last: what is gone by then was read
     found = (rows[name].drop_null() if rows.num_rows else rows[name] for name in ("fate", "reason", "view"))
     return Apart(*(counts(each) for each in found))
 

@@ -25,6 +25,7 @@ EVERY, SELDOM = 1.5, 9.0  # s between two looks; at the cluster and at the fates
 SPAN = 10.0  # s over which a rate is taken
 HALF, MOST = 0.5, 0.99
 BEHIND, WAITING = 2.0, 500  # s of traffic, as figures are older than a look; rows that are always on their way
+UNTIDY = 0.05  # share of the messages that may be in no tile: copies, late and malformed ones
 Quantiles = tuple[float, ...] | None
 
 
@@ -113,7 +114,11 @@ class Observer:
         """Return whether tiles follow the events: all parts have compiled what they run, and done what waited meanwhile."""
         found = self.figures
         behind, rate = found.produced - found.applied, max(found.produced_rate, 1.0)
-        return found.applied > 0 and behind < BEHIND * rate and found.lag < max(BEHIND * rate, WAITING)
+        return (
+            found.applied > 0
+            and behind < BEHIND * rate + UNTIDY * found.produced
+            and found.lag < max(BEHIND * rate, WAITING)
+        )
 
     def begin(self) -> None:
         """Leave out of the quantiles what was so far."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO
 
@@ -17,11 +17,12 @@ from unskew.online.live.parts import Launch, Parts
 from unskew.online.live.processes import HOST, Process, free_port
 from unskew.online.live.redis_server import RedisServer
 from unskew.online.live.server import Server
-from unskew.online.live.settings import Settings, load_settings
+from unskew.online.live.settings import PREFIX, Settings, load_settings
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SetPlan
 
 MARK = ".unskew-live"
+TABLES = tuple(f"{PREFIX}_{each.name}_".upper() for each in fields(Settings))
 MANY = 4  # cores from which a job is worth two threads of each kind
 SETTINGS = """\
 # made by `unskew live`: the system that runs there, for as long as it does
@@ -98,7 +99,9 @@ class LocalSystem:
     """
 
     def __init__(self, folder: Path, defs: Path, plan: SetPlan) -> None:
-        """Choose ports, and write the settings."""
+        """Choose ports, write the settings, and forget variables that would take the place of these addresses."""
+        for name in [each for each in os.environ if each.startswith(TABLES)]:
+            del os.environ[name]
         self.folder, self.defs, self.plan = folder.resolve(), defs.resolve(), plan
         self.kafka = Broker(self.folder / "kafka")
         self.flink = FlinkCluster(self.folder / "flink")

@@ -39,7 +39,7 @@ def outcome(session: Session) -> dict[str, Any]:
 
 def rate(session: Session) -> float:
     """Return how many messages were produced a second of the traffic."""
-    return (session.figures.produced - session.observer.before) / (session.seconds or 1.0)
+    return session.produced / (session.seconds or 1.0)
 
 
 def words(session: Session) -> str:

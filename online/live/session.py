@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -20,7 +20,6 @@ from unskew.online.live.parts import Parts
 from unskew.online.live.processes import Process
 from unskew.online.live.replay import ensure_topic
 from unskew.online.live.server import each_of
-from unskew.online.live.settings import PREFIX, Settings
 from unskew.online.live.topics import topic_of
 from unskew.online.live.traffic import Traffic, drawn_rows
 from unskew.online.served_rows import SERVED
@@ -29,13 +28,13 @@ from unskew.pipelines.errors import EngineError, UnskewError
 from unskew.pipelines.plan import SetPlan
 
 PATIENCE = 300.0  # s until a step of the start is done: machines may be slow
+STARTING = 120.0  # s of events that flow until the figures count, at most by far
 SETTLING = 60.0  # s until the last events have a fate
 CHECKING = 300.0  # s for the last rows
 GRACE = 8.0  # s until what does not end is killed
 TICK = 0.2
 MAIN = "transactions"  # the source whose rows are read for
 LABELS = 0.1  # labels for each transaction: most of those that are known by now are older than the log
-TABLES = tuple(f"{PREFIX}_{each.name}_".upper() for each in fields(Settings))
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Options:
 
     def load(self, plan: SetPlan) -> Load:
         """Return what is produced of each source."""
-        wanted = int(self.rate * ((self.duration or 0.0) + self.warm_up + 30.0))
+        wanted = int(self.rate * ((self.duration or 0.0) + self.warm_up + STARTING))
         rates = {each.name: self.rate * (1.0 if each.name == MAIN else LABELS) for each in plan.sources}
         return Load(rates, self.scale or max(300_000, wanted))
 
@@ -90,7 +89,7 @@ class Session:
         self.traffic: Traffic | None = None
         self.threads: dict[str, tuple[Thread, Event]] = {}
         self.began: float | None = None  # monotonic, of the traffic
-        self.seconds = 0.0
+        self.seconds, self.produced = 0.0, 0  # of the traffic
         self.error: BaseException | None = None
 
     @property
@@ -140,8 +139,6 @@ class Session:
 
     def start(self) -> None:
         """Start everything but the producers; wait until reads see the jobs."""
-        for name in [each for each in os.environ if each.startswith(TABLES)]:
-            del os.environ[name]  # they would take the place of this system's own addresses
         simulator = self.parts.add("simulator", self.system.simulate(self.load), lasting=False, again=False)
         self.start_servers()
         self.phase = "starting the processes"
@@ -196,7 +193,9 @@ class Session:
             while self.options.duration is None or self.elapsed < self.options.duration:
                 self.check()
                 time.sleep(TICK)
-        self.seconds = self.elapsed
+        self.seconds, self.produced = self.elapsed, self.figures.produced - self.observer.before
+        if any(each.state == "done" for each in self.parts.named(f"producer {MAIN}")):
+            self.tell("the log ended before the traffic did: give a larger --scale")
 
     def sent(self) -> float:
         """Return about how many of the rows that are read for were produced."""

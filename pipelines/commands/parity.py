@@ -111,14 +111,14 @@ def reached(rows: list[dict[str, Any]], archives: Iterable[Path]) -> list[dict[s
     InputError
         If there are only others.
     """
-    from unskew.validation.served_log import ANSWERED, complete_until  # noqa: PLC0415 - starts the engines
+    from unskew.validation.served_log import ANSWERED, cut_of_all  # noqa: PLC0415 - starts the engines
 
-    cut = complete_until(archives)
+    cut = cut_of_all(archives)
     found = rows if cut is None else [each for each in rows if each["at"] + ANSWERED < cut]
     if len(found) == len(rows):
         return rows
     left = f"{len(rows) - len(found)} of {len(rows)} rows were read when the archives were not complete yet"
-    advice = "run `unskew archive` for every source, wait a minute and check again"
+    advice = "wait a minute, run `unskew archive` for every source, and check again"
     if not found:
         message = f"{left}; {advice}"
         raise InputError(message)

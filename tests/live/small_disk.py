@@ -1,7 +1,11 @@
 """A folder for checkpoints that can be full."""
 
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -15,7 +19,10 @@ class SmallDisk:
         self.folder, self.filler, self.away = folder, folder / "filler", folder.with_suffix(".away")
         folder.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(folder)]
-        self.mounted = subprocess.run(mount, check=False, stderr=subprocess.DEVNULL).returncode == 0
+        self.mounted = (
+            shutil.which("mount") is not None
+            and subprocess.run(mount, check=False, stderr=subprocess.DEVNULL).returncode == 0
+        )
 
     def fill(self) -> None:
         """Leave no byte; again, where something was deleted since."""
@@ -26,6 +33,23 @@ class SmallDisk:
         elif not self.away.exists():
             self.folder.rename(self.away)
             self.folder.touch()
+
+    @contextmanager
+    def kept_full(self) -> Iterator[None]:
+        """Keep it full: what fails to be written is deleted, and the room that leaves is taken."""
+        over = Event()
+
+        def fill() -> None:
+            while not over.wait(0.05):
+                self.fill()
+
+        thread = Thread(target=fill)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def free(self) -> None:
         """Leave all the room there was."""

@@ -320,7 +320,7 @@ def test_tempo() -> None:
 def test_an_account_whose_fates_have_expired_says_so(
     settings: KafkaSettings, topic: str, admin: KafkaAdminClient, tmp_path: Path
 ) -> None:
-    send(settings, topic, [b"late,,,1"] * 10)
+    send(settings, topic, [b"0,late,*,*,1"] * 10)
     admin.delete_records({TopicPartition(topic, 0): 1})
     job = Job(
         "one", "tx", "live", {"card": "x"}, {"card": topic, FATES: topic}, {0: 0}, 0, "", (), "", "", "running", 0

@@ -153,7 +153,13 @@ def test_the_services_work_together(containers: Containers) -> None:
             f"http://{containers.native('prometheus', address)}", timeout=30.0, trust_env=False
         ).raise_for_status()
 
+    def running() -> set[str]:
+        """Return the sources whose jobs run."""
+        jobs = told("jobmanager:8081/jobs/overview").json()["jobs"]
+        return {each["name"].split("-")[1] for each in jobs if each["state"] == "RUNNING"}
+
     assert told("jobmanager:8081/overview").json()["slots-total"] == 8
+    wait(lambda: running() == {"transactions", "labels"}, PATIENCE, lambda: containers.log("job-labels"))
     assert not told("jobmanager:8081/config").json()["features"]["web-submit"]
     assert "flink_jobmanager_numRegisteredTaskManagers" in told("jobmanager:9249/metrics").text
     now = time.time_ns() // 1_000_000

@@ -37,8 +37,10 @@ def traffic(world: World, seconds: float) -> Iterator[None]:
     thread = Thread(target=world.send, args=(int(RATE * seconds), RATE))
     thread.start()
     time.sleep(1)
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def survives(world: World, fault: Callable[[], object], seconds: float = 6.0) -> None:
@@ -57,21 +59,22 @@ def survives_a_full_disk(world: World, disk: SmallDisk, cluster: FlinkCluster) -
     def checkpoints(what: str) -> int:
         return int(cluster.ask(f"/jobs/{job.job_id}/checkpoints")["counts"][what])
 
-    def full(failures: int) -> bool:
+    def failing(before: int) -> bool:
         disk.fill()
-        return checkpoints("failed") >= failures
+        return checkpoints("failed") > before
 
     failed = checkpoints("failed")
-    wait(lambda: full(failed + 1))
+    wait(lambda: failing(failed))
     completed, messages, since = checkpoints("completed"), world.messages, time.time()
-    with traffic(world, 6.0):
-        wait(lambda: full(failed + 4))
-    wait(lambda: full(0) and world.applied())
-    world.require_parity()
-    elapsed = time.time() - since
-    with world.control() as control:
-        status, waiting = control.status(job), sum(control.lag(job).values())
-    assert checkpoints("completed") == completed and waiting == world.messages - messages
+    with disk.kept_full():
+        with traffic(world, 6.0):
+            wait(lambda: checkpoints("failed") >= failed + 4)
+        wait(world.applied)
+        world.require_parity()
+        elapsed = time.time() - since
+        with world.control() as control:
+            status, waiting = control.status(job), sum(control.lag(job).values())
+        assert checkpoints("completed") == completed and waiting == world.messages - messages
     assert status is not None and status.state == "RUNNING"
     assert status.checkpoint_age is not None and status.checkpoint_age > elapsed
     disk.free()

@@ -160,7 +160,7 @@ def test_rows_past_the_archive_wait(
     assert orjson.loads(said.out)["probes"] == early
     assert f"{len(lines) - early} of {len(lines)} rows" in said.err
     record(events, Commit("payments", "one", 1, 0, 0, 401, START, START))
-    with pytest.raises(InputError, match="not complete yet; run `unskew archive`"):
+    with pytest.raises(InputError, match="not complete yet; wait a minute, run `unskew archive`"):
         parity_of_served(SET, log, [str(events)], tmp_path / "report", as_json=True)
 
 
