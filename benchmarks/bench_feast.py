@@ -23,10 +23,10 @@ import psutil  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from bench_server import DATA, HOUR, pinned, served
+from bench_server import DATA, HOUR, parts, pinned, served
 from features28 import features28
 from http_load import measured, post
-from timing import latencies, seconds_of
+from timing import figures, seconds_of
 
 from unskew.backfill.upload import upload
 from unskew.online.live.processes import free_port
@@ -76,8 +76,7 @@ def library(reader: FeatureReader, asked: list[dict[str, Any]], at: int) -> dict
             found = reader.read(asked[first : first + size], at)
             return {name: each.cells() for name, each in found.columns.items()}
 
-        took = seconds_of(read, calls)
-        found[str(size)] = {"calls_per_second": round(len(took) / sum(took)), **latencies(took)}
+        found[str(size)] = figures(seconds_of(read, calls))
     return found
 
 
@@ -204,39 +203,31 @@ def run(rows: int) -> list[dict[str, object]]:
     return found
 
 
-def parts(asked: list[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
-    """Return the rows of many requests."""
-    return [[asked[(first + each) % len(asked)] for each in range(size)] for first in range(0, len(asked), 10)]
-
-
 def of_blob(store: RedisStore) -> dict[str, float]:
     """Return the figures of Redis' own HGET of one record."""
     client: Any = store.client.reads
     name = "unskew:closed:1:customers"
     keys = client.hkeys(name)
-    took = seconds_of(lambda number: client.hget(name, keys[number % len(keys)]), READS[1])
-    return {"calls_per_second": round(len(took) / sum(took)), **latencies(took)}
+    return figures(seconds_of(lambda number: client.hget(name, keys[number % len(keys)]), READS[1]))
 
 
 def http(system: str, server: tuple[int, psutil.Process], requests: list[bytes], size: int) -> list[dict[str, object]]:
     """Return a server's figures at several numbers of connections."""
     found = []
     for connections in CONNECTIONS:
-        figures = measured(*server, requests, connections)
+        load = measured(*server, requests, connections)
         work = f"HTTP, {size} row(s), {connections} connection(s)"
-        found.append(
-            line(work, f"{system}, one core", size, figures | {"calls_per_second": figures["requests_per_second"]})
-        )
+        found.append(line(work, f"{system}, one core", size, load | {"calls_per_second": load["requests_per_second"]}))
     return found
 
 
-def line(work: str, system: str, size: int, figures: dict[str, float]) -> dict[str, object]:
+def line(work: str, system: str, size: int, measures: dict[str, float]) -> dict[str, object]:
     """Return one line of the result."""
-    kept = {name: each for name, each in figures.items() if name != "calls_per_second"}
+    kept = {name: each for name, each in measures.items() if name != "calls_per_second"}
     return {
         "work": work,
         "system": system,
-        "rows_per_second": round(figures["calls_per_second"] * size),
+        "rows_per_second": round(measures["calls_per_second"] * size),
         "peak_mib": 0,
         **kept,
     }

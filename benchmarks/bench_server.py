@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
@@ -35,6 +36,11 @@ HOUR = 3_600_000
 def request(rows: list[dict[str, object]], at: int) -> bytes:
     """Return a request as it is sent."""
     return post("/v1/features", {"set": "fraud_handbook", "rows": rows, "at": at})
+
+
+def parts(asked: list[dict[str, Any]], size: int) -> list[list[dict[str, Any]]]:
+    """Return the rows of many requests."""
+    return [[asked[(first + each) % len(asked)] for each in range(size)] for first in range(0, len(asked), 10)]
 
 
 @contextmanager
@@ -90,10 +96,7 @@ def run(rows: int) -> list[dict[str, object]]:
         try:
             with served(f"{folder}/store.sqlite", DEFS, fraud_handbook.name, cores[0]) as (port, process):
                 for size in (1, 100):
-                    requests = [
-                        request([asked[(first + each) % len(asked)] for each in range(size)], end + HOUR)
-                        for first in range(0, len(asked), 10)
-                    ]
+                    requests = [request(each, end + HOUR) for each in parts(asked, size)]
                     found += [
                         {"work": f"{size} row(s) a request, {connections} connection(s)"}
                         | of_rows(size, measured(port, process, requests, connections))

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast.types import Array, Float64, Int64
-from timing import latencies, seconds_of
+from timing import figures, seconds_of
 
 TIME = "event_timestamp"
 READS = {1: 2_000, 100: 200}  # calls by the rows of one
@@ -74,8 +74,7 @@ def main() -> None:
             rows = asked[first : first + size]
             return store.get_online_features(features=names, entity_rows=rows, full_feature_names=True).to_dict()
 
-        took = seconds_of(read, calls)
-        found[size] = {"calls_per_second": round(len(took) / sum(took)), **latencies(took)}
+        found[size] = figures(seconds_of(read, calls))
     sys.stdout.write(json.dumps({"features": len(names), "one": read(0, 1), "reads": found}, default=str) + "\n")
 
 

@@ -24,6 +24,11 @@ def seconds_each(work: Callable[[int], object], calls: int) -> float:
     return statistics.median(seconds_of(work, calls))
 
 
+def figures(took: Sequence[float]) -> dict[str, float]:
+    """Return calls a second, one after the other, and their latencies."""
+    return {"calls_per_second": round(len(took) / sum(took)), **latencies(took)}
+
+
 def latencies(took: Sequence[float]) -> dict[str, float]:
     """Return the median and the 99th percentile of seconds, in ms."""
     cuts = statistics.quantiles(took, n=100, method="inclusive")

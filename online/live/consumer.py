@@ -27,10 +27,8 @@ from unskew.pipelines.plan import SetPlan
 LIVING = ("starting", "running", "stopped")  # jobs whose rows are still taken
 POLL, RECORDS = 200, 20_000  # ms that one poll waits, messages that it returns at most
 REFRESH, BACKOFF = 1.0, 0.5  # s between two looks at the jobs, s until a store that is down is tried again
-FEW = {
-    "fetch_min_bytes": 1 << 15,
-    "fetch_max_wait_ms": 50,
-}  # fewer rows than that are waited for, so long: batches cost less
+# fewer bytes than these are waited for, so long: rows cost less in batches
+FEW = {"fetch_min_bytes": 1 << 15, "fetch_max_wait_ms": 50}
 FETCH = {"fetch_max_bytes": 32 << 20, "max_partition_fetch_bytes": 8 << 20, "max_poll_records": RECORDS}
 WATCH, PATIENCE = 3.0, 15.0  # s between two looks at the group's progress, s without any until a member joins anew
 LIFE = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}  # until the others take over from one that died

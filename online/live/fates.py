@@ -49,18 +49,6 @@ def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings,
     return Account(read, quarantined, late, archived, duplicates, filtered, first - filtered, reasons)
 
 
-def require_whole(settings: KafkaSettings, topic: str) -> None:
-    """Refuse a topic that has lost its first messages."""
-    with reading(settings) as client:
-        lost = sum(client.beginning_offsets(partitions_of(client, topic)).values())
-    if lost:
-        message = (
-            f"the first `{lost}` messages of `{topic}` are gone by its retention, so what became of every message "
-            "cannot be told any more; `unskew stream rebuild` begins a new account"
-        )
-        raise EngineError(message)
-
-
 class Apart(NamedTuple):
     """Messages that are not in the tiles of every view: by fate, those quarantined by reason, those skipped by view."""
 
@@ -80,13 +68,12 @@ def apart_counts(plan: SetPlan, job: Job, settings: KafkaSettings) -> Apart:
     stream = next(each for each in job_streams(plan, job.source, topics=True) if each.kind == "apart")
     names = [name for name, _ in stream.columns]
     rows = read_messages(values_of(settings, job.topics[FATES]), stream).group_by(names).aggregate([])
-    require_whole(settings, job.topics[FATES])  # last: what is gone by then was read
     found = (rows[name].drop_null() if rows.num_rows else rows[name] for name in ("fate", "reason", "view"))
     return Apart(*(counts(each) for each in found))
 
 
 def values_of(settings: KafkaSettings, topic: str) -> list[bytes]:
-    """Return the messages that a topic holds now."""
+    """Return the messages that a topic holds now; refuse one that has lost its first ones."""
     found: list[bytes] = []
     with reading(settings) as client:
         own = partitions_of(client, topic)
@@ -96,6 +83,13 @@ def values_of(settings: KafkaSettings, topic: str) -> list[bytes]:
         while behind(client, ends):
             for records in client.poll(timeout_ms=POLL).values():
                 found += [each.value for each in records]
+        lost = sum(client.beginning_offsets(own).values())  # last: what is there now was read
+    if lost:
+        message = (
+            f"the first `{lost}` messages of `{topic}` are gone by its retention, so what became of every message "
+            "cannot be told any more; `unskew stream rebuild` begins a new account"
+        )
+        raise EngineError(message)
     return found
 
 

@@ -10,9 +10,10 @@ import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from unskew.online.live.flink_rest import NO_KEEPING
 from unskew.online.live.processes import HOST
 
-HTTP = httpx.Client(timeout=2.0, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+HTTP = httpx.Client(timeout=2.0, trust_env=False, limits=NO_KEEPING)
 
 
 @dataclass(frozen=True)
