@@ -56,7 +56,9 @@ def test_a_key_opens_its_sets(guarded: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "Bearer ", "Bearer x", "Basic x", KEYS["all"][0], f"Bearer {KEYS['all'][1]}", "Bearer \xff"]
+    "value",
+    ["", "Bearer ", "Bearer x", "Basic x", KEYS["all"][0], f"Bearer {KEYS['all'][1]}", "Bearer \xff"],
+    ids=["nothing", "no key", "wrong key", "other scheme", "no scheme", "hash of a key", "no text"],
 )
 def test_without_a_known_key_nothing_opens(guarded: Served, value: str) -> None:
     for method, path in (("POST", "/v1/features"), ("POST", "/v1/events/tx"), ("GET", "/v1/sets")):
