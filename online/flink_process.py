@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 
 from unskew.online.java import java_home
@@ -47,7 +48,6 @@ def execute(
     """
     logs = out / LOGS
     logs.mkdir(exist_ok=True)
-    environment = {"JVM_ARGS": COLLECTOR, **os.environ, "JAVA_HOME": str(java_home()), "FLINK_LOG_DIR": str(logs)}
     request = {
         "settings": {**dict(job.settings), **settings},
         "declarations": job.declarations,
@@ -55,18 +55,27 @@ def execute(
         "savepoints": savepoints.as_uri(),
         "detached": detached,
     }
-    with (logs / "process.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "unskew.online.flink_child"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-            env=environment, start_new_session=True,
-        )  # fmt: skip
-    with process:
-        try:
-            answer = converse(process, json.dumps(request), stop, out)
-        finally:
-            end(process)
+    # Java is killed in the end, and leaves 70 MB of jars
+    with TemporaryDirectory(prefix="unskew-flink-", ignore_cleanup_errors=True) as work:
+        with (logs / "process.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "unskew.online.flink_child"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
+                env=environment(logs, work), start_new_session=True,
+            )  # fmt: skip
+        with process:
+            try:
+                answer = converse(process, json.dumps(request), stop, out)
+            finally:
+                end(process)
     return judge(job.source, answer, process.returncode, logs)
+
+
+def environment(logs: Path, work: str) -> dict[str, str]:
+    """Return the variables of the process: where its Java is, logs, and keeps temporary files."""
+    options = f'{os.environ.get("JDK_JAVA_OPTIONS", "")} "-Djava.io.tmpdir={work}"'
+    own = {"JAVA_HOME": str(java_home()), "FLINK_LOG_DIR": str(logs), "TMPDIR": work}
+    return {"JVM_ARGS": COLLECTOR, **os.environ, **own, "JDK_JAVA_OPTIONS": options.strip()}
 
 
 def converse(process: subprocess.Popen[str], request: str, stop: Event | None, out: Path) -> str:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -47,6 +48,11 @@ def wait_for(found: Any, seconds: float = 90) -> Any:
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.1)
     return value
+
+
+def temporary_files() -> set[str]:
+    """Return what Java leaves, whatever Python is told."""
+    return {each.name for each in Path("/tmp").iterdir() if each.name.startswith(("flink-", "minicluster", "pyflink"))}  # noqa: S108
 
 
 def children() -> list[psutil.Process]:
@@ -91,8 +97,12 @@ def test_the_first_copy_counts_over_many_files(undisturbed: tuple[Path, Account]
     assert not (out / STAGED).exists()
 
 
-def test_a_killed_run_resumes_to_the_same_result(log: Path, undisturbed: tuple[Path, Account], tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_a_killed_run_resumes_to_the_same_result(
+    log: Path, undisturbed: tuple[Path, Account], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, own, before = tmp_path / "out", tmp_path / "temporary", temporary_files()
+    own.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(own))
     failures: list[str] = []
 
     def first_attempt() -> None:
@@ -114,6 +124,7 @@ def test_a_killed_run_resumes_to_the_same_result(log: Path, undisturbed: tuple[P
     assert account == expected
     for stream in (TILES, VALUES):
         assert read_changelog(out, stream).equals(read_changelog(whole, stream))
+    assert not [*own.iterdir(), *(temporary_files() - before)]  # 70 MB of Flink's jars a run
 
 
 def test_a_run_ends_with_its_parent(log: Path, tmp_path: Path) -> None:
