@@ -24,8 +24,8 @@ from unskew.pipelines.erasure import Place, Subject, subject
 from unskew.pipelines.errors import InputError
 
 ELSEWHERE = (
-    "the log that streams read (a Kafka topic, JSON lines), copies, backups and models: not reached from here",
-    "training sets, uploads and outputs of streams that were not given",
+    "what streams read and write outside of folders (Kafka topics, JSON lines), copies, backups and models: not reached from here",
+    "training sets, uploads, outputs of streams and served rows that were not given",
 )
 
 
@@ -48,11 +48,12 @@ def erase(
     upload: Annotated[list[Path] | None, typer.Option(help="Folder of an upload; repeatable.")] = None,
     training_set: Annotated[list[Path] | None, typer.Option(help="Folder of a training set; repeatable.")] = None,
     stream: Annotated[list[Path] | None, typer.Option(help="Output folder of a stream; repeatable.")] = None,
+    served: Annotated[list[Path] | None, typer.Option(help="Archive of rows that were served; repeatable.")] = None,
     store: Annotated[str | None, typer.Option(help=STORE_HELP)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be erased; change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase an entity from archives, uploads, training sets, outputs of streams and the store.
+    """Erase an entity from archives, uploads, training sets, outputs of streams, served rows and the store.
 
     Nothing else may write them meanwhile. A run that was cut off is completed by running it again.
     """
@@ -60,11 +61,11 @@ def erase(
     who = subject(plan, words(key), parse_cell)
     with ExitStack() as stack:
         places = [
-            *parquet_places(who, events, upload or [], training_set or []),
+            *parquet_places(who, events, upload or [], training_set or [], served or []),
             *online_places(who, stream or [], store, stack),
         ]
         if not places:
-            message = "nothing was given to erase from; give --events, --upload, --training-set, --stream or --store"
+            message = "nothing was given to erase from; give --events, --upload, --training-set, --stream, --served or --store"
             raise InputError(message)
         found = {each.name: each.find() for each in places}
         if not dry_run:
@@ -95,10 +96,14 @@ def words(given: Sequence[str]) -> dict[str, str]:
 
 
 def parquet_places(
-    who: Subject, events: Sequence[str] | None, uploads: Sequence[Path], training_sets: Sequence[Path]
+    who: Subject,
+    events: Sequence[str] | None,
+    uploads: Sequence[Path],
+    training_sets: Sequence[Path],
+    served: Sequence[Path],
 ) -> Iterator[Place]:
-    """Yield what Beam reads and writes."""
-    from unskew.backfill.erase_quarantine import quarantines  # noqa: PLC0415 - `--help` needs none of it
+    """Yield what Beam reads and writes, and the archives beside."""
+    from unskew.backfill.erase_messages import ServedPlace, quarantines  # noqa: PLC0415 - `--help` needs none of it
     from unskew.backfill.erase_upload import UploadPlace  # noqa: PLC0415
     from unskew.backfill.erasure import archives, training_set  # noqa: PLC0415
 
@@ -107,6 +112,7 @@ def parquet_places(
         yield from quarantines(who, events_by_source(who.plan, events))
     yield from (UploadPlace(who, each) for each in uploads)
     yield from (training_set(who, each) for each in training_sets)
+    yield from (ServedPlace(who, each) for each in served)
 
 
 def online_places(who: Subject, streams: Sequence[Path], store: str | None, stack: ExitStack) -> Iterator[Place]:

@@ -21,7 +21,7 @@ from tests.live.archive_world import (
     source_of,
     value,
 )
-from unskew.backfill.erase_quarantine import QuarantinePlace, quarantines
+from unskew.backfill.erase_messages import QuarantinePlace, quarantines
 from unskew.backfill.erasure import ParquetPlace, archives
 from unskew.backfill.events import open_events
 from unskew.backfill.frames import parquet_files

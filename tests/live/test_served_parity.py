@@ -96,3 +96,14 @@ def test_what_was_served_is_explained(new_world: NewWorld) -> None:
     assert report["equal"] > report["cells"] / 10, "reads are of the instant of the newest event, so many are in flight"
     assert report["causes"].keys() <= {"in_flight", "late"}
     assert (world.folder / "report" / "parity.txt").read_text().startswith("parity of live: PASSED")
+
+    erasing = ("erase", "--served", str(world.folder / "served"), "--json")
+    counts = {
+        card: json.loads(run(world, *erasing, "--key", f"card={card}", "--dry-run"))["erased"]
+        for card in range(0, 40, 7)
+    }
+    rows = {card: sum(each.values()) for card, (each,) in ((card, found.values()) for card, found in counts.items())}
+    assert sorted(rows.values()) == [0] * 3 + [len(statuses)] * 3
+    run(world, *erasing, "--key", f"card={max(rows, key=lambda card: rows[card])}")
+    report = json.loads(run(world, "parity", *checked, "--output", str(world.folder / "report"), "--json"))
+    assert (report["unexplained"], report["probes"]) == (0, 2 * len(statuses))
