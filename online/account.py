@@ -23,7 +23,16 @@ ERASED = "erased.json"
 
 @dataclass(frozen=True)
 class Account:
-    """How many lines had which fate; `reasons` splits the quarantined."""
+    """How many lines had which fate.
+
+    Parameters
+    ----------
+    reasons
+        The quarantined ones.
+    overtaken
+        Of a job on a cluster: rows of tiles that an upload had closed before the store took them. Where there are
+        some, `duplicates` may hold as many events that were applied, for the store does not count closed tiles.
+    """
 
     read: int
     quarantined: int
@@ -33,6 +42,7 @@ class Account:
     filtered: int
     applied: int
     reasons: dict[str, int]
+    overtaken: int = 0
 
 
 def take_account(job: FlinkJob, out: Path, *, lines: int | None) -> Account:

@@ -142,7 +142,7 @@ class Materialiser:
             batch_end=batch_end,
         )
         records = pack(layout, merged.sections, len(old), words.strings)
-        return Changed(records, merged.rejected.tolist(), merged.applied.tolist())
+        return Changed(records, *(each.tolist() for each in (merged.rejected, merged.applied, merged.overtaken)))
 
 
 def entities(view: ViewPlan, tables: Sequence[pa.Table]) -> tuple[list[bytes], list[Ints]]:

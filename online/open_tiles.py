@@ -13,11 +13,12 @@ from unskew.pipelines.states import StateField
 
 
 class Merged(NamedTuple):
-    """Rows by section; for each record how many new rows the guard rejected, and the growth of its tiles' row counts."""
+    """Rows by section; for each record what `store.Changed` counts."""
 
     sections: list[Rows]
     rejected: Ints
     applied: Ints
+    overtaken: Ints
 
 
 def merge(
@@ -41,7 +42,8 @@ def merge(
     batch_end
         Tiles that start before it are closed, and dropped here.
     """
-    found, rejected, applied = [], np.zeros(records, np.int64), np.zeros(records, np.int64)
+    found: list[Rows] = []
+    rejected, applied, overtaken = (np.zeros(records, np.int64) for _ in range(3))
     for section, before, after in zip(layout.sections, old, new, strict=True):
         rows = open_rows(section, before, after, batch_end)
         if section.kind == "entries":
@@ -53,7 +55,8 @@ def merge(
         if section.kind == "tiles":
             stood = chosen(before, before.columns["start"] >= batch_end)
             applied += newest_counts(rows, records) - newest_counts(stood, records)
-    return Merged(found, rejected, applied)
+            overtaken += np.bincount(after.record[after.columns["start"] < batch_end], minlength=records)
+    return Merged(found, rejected, applied, overtaken)
 
 
 def newest_counts(rows: Rows, records: int) -> Ints:

@@ -11,7 +11,7 @@ key                                 holds
 ``content``                         hash: name of the records' key -> JSON of layout and fingerprints
 ``closed:<generation>:<view>``      hash: entity -> record, checksum
 ``open:<epoch>:<view>``             hash: entity -> record, checksum, version
-``rejected:<epoch>``, ``applied:``  hash: view -> count
+``rejected:<epoch>``, and alike      hash: view -> count; for each of `Written`
 ``generation``                      the newest number that an upload was given
 ``jobs``                            hash: epoch -> JSON
 ``offsets:<topic>``                 hash: partition -> next offset to read
@@ -42,28 +42,27 @@ class Script:
         object.__setattr__(self, "sha", hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest())
 
 
-# ARGV: key of the records, of the two counters, of this write, seconds that it is kept, view; then for each record:
-# entity, version that was read (empty: none), new record with its version, rejected, applied.
+# ARGV: key of the records, of the three counters, of this write, seconds that it is kept, view; then for each record:
+# entity, version that was read (empty: none), new record with its version, what it adds to each counter.
 # Answers the places of the records that another writer has changed, with commas; the same if it is sent again.
 SWAP = Script("""
-local records, write, view = ARGV[1], ARGV[4], ARGV[6]
+local records, write, view = ARGV[1], ARGV[5], ARGV[7]
 local done = redis.call('GET', write)
 if done then return done end
 if redis.call('SISMEMBER', 'unskew:dropped', string.sub(ARGV[2], 17)) == 1 then return '' end  -- behind unskew:rejected:
-local lost, rejected, applied = {}, 0, 0
-for at = 7, #ARGV, 5 do
+local lost, counted = {}, {0, 0, 0}
+for at = 8, #ARGV, 6 do
   local held = redis.call('HGET', records, ARGV[at])
   if (held and string.sub(held, -8) or '') == ARGV[at + 1] then
     redis.call('HSET', records, ARGV[at], ARGV[at + 2])
-    rejected, applied = rejected + tonumber(ARGV[at + 3]), applied + tonumber(ARGV[at + 4])
+    for n = 1, 3 do counted[n] = counted[n] + tonumber(ARGV[at + 2 + n]) end
   else
-    lost[#lost + 1] = string.format('%d', (at - 7) / 5)
+    lost[#lost + 1] = string.format('%d', (at - 8) / 6)
   end
 end
-redis.call('HINCRBY', ARGV[2], view, string.format('%.0f', rejected))
-redis.call('HINCRBY', ARGV[3], view, string.format('%.0f', applied))
+for n = 1, 3 do redis.call('HINCRBY', ARGV[1 + n], view, string.format('%.0f', counted[n])) end
 local answer = table.concat(lost, ',')
-redis.call('SET', write, answer, 'EX', ARGV[5])
+redis.call('SET', write, answer, 'EX', ARGV[6])
 return answer
 """)
 

@@ -92,21 +92,25 @@ class Changed(NamedTuple):
         Rows that the guard refused, for each record.
     applied
         By how much the newest row counts of the record's tiles grew.
+    overtaken
+        Rows of tiles that an upload had closed before.
     """
 
     records: Sequence[bytes]
     rejected: Sequence[int]
     applied: Sequence[int]
+    overtaken: Sequence[int]
 
 
 Change = Callable[[Sequence[int], Sequence[bytes]], Changed]
 
 
 class Written(NamedTuple):
-    """What a change of open records came to: rows that the guard refused, growth of the tiles' row counts."""
+    """What a change of open records came to: the sums of what `Changed` counts."""
 
     rejected: int
     applied: int
+    overtaken: int
 
 
 class Store(Protocol):
@@ -157,6 +161,9 @@ class Store(Protocol):
 
     def applied(self, epoch: str, view: str | None = None) -> int:
         """Return by how much the newest row counts of a job's tiles have grown, of one view or of all."""
+
+    def overtaken(self, epoch: str, view: str | None = None) -> int:
+        """Return how many rows of a job came for tiles that an upload had closed, of one view or of all."""
 
     def new_generation(self) -> int:
         """Return a number that no other upload has or gets."""

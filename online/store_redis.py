@@ -217,6 +217,10 @@ class RedisStore:
         """Return by how much the newest row counts of a job's tiles have grown, of one view or of all."""
         return self.counted("applied", epoch, view)
 
+    def overtaken(self, epoch: str, view: str | None = None) -> int:
+        """Return how many rows of a job came for tiles that an upload had closed, of one view or of all."""
+        return self.counted("overtaken", epoch, view)
+
     def counted(self, what: str, epoch: str, view: str | None) -> int:
         """Return a sum of what `update_open` counted."""
         with self.client.errors():
@@ -308,16 +312,19 @@ class RedisStore:
         outcome is unknown is sent again under its own name, and counted once.
         """
         left: Sequence[int] = range(len(keys))
-        written = Written(0, 0)
+        written = Written(0, 0, 0)
         for attempt in range(ATTEMPTS):
             entities = [keys[each] for each in left]
             old = self.versions(epoch, view, entities)
-            records, rejected, applied = change(left, [record for record, _ in old])
-            rows = list(zip(entities, [version for _, version in old], records, rejected, applied, strict=True))
+            rows = list(
+                zip(
+                    entities, [version for _, version in old], *change(left, [record for record, _ in old]), strict=True
+                )
+            )
             lost = self.swapped(epoch, view, rows)
             again = set(lost)
             done = [row[3:] for place, row in enumerate(rows) if place not in again]
-            written = Written(written.rejected + sum(n for n, _ in done), written.applied + sum(n for _, n in done))
+            written = Written(*map(sum, zip(written, *done, strict=True)))
             left = [left[place] for place in lost]
             if not left:
                 return written
@@ -325,16 +332,16 @@ class RedisStore:
         message = f"records of view `{view}` were changed by others {ATTEMPTS} times in a row; run fewer materialisers"
         raise StoreError(message)
 
-    def swapped(self, epoch: str, view: str, rows: Sequence[tuple[bytes, bytes, bytes, int, int]]) -> list[int]:
+    def swapped(self, epoch: str, view: str, rows: Sequence[tuple[bytes, bytes, bytes, int, int, int]]) -> list[int]:
         """Write the rows' records whose version is still the one that was read; return the places of the others."""
         lost: list[int] = []
         at = 0
         for size in script_sizes([len(record) for _, _, record, *_ in rows]):
             version = secrets.token_bytes(VERSION)
-            words: list[Word] = [key("open", epoch, view), key("rejected", epoch), key("applied", epoch)]
+            words: list[Word] = [key("open", epoch, view), *(key(each, epoch) for each in Written._fields)]
             words += [key("write", version.hex()), self.client.remembered, view]
-            for entity, read, record, rejected, applied in rows[at : at + size]:
-                words += [entity, read, sealed(record) + version, rejected, applied]
+            for entity, read, record, *counted in rows[at : at + size]:
+                words += [entity, read, sealed(record) + version, *counted]
             answer: bytes = self.client.run_write(SWAP, words)
             lost += [at + int(each) for each in answer.split(b",") if each]
             at += size
@@ -373,7 +380,7 @@ class RedisStore:
     def drop_epoch(self, epoch: str) -> None:
         """Delete the open records of a job that was replaced, its counts, its offsets and the record of the job."""
         topics = self.jobs().get(epoch, {}).get("topics", {}).values()
-        keys = [key("rejected", epoch), key("applied", epoch), *(key("offsets", each) for each in topics)]
+        keys = [*(key(each, epoch) for each in Written._fields), *(key("offsets", each) for each in topics)]
         if not self.client.run_write(DROP_EPOCH, [PREFIX, epoch, *keys]):
             raise epoch_read(epoch)
 

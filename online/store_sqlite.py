@@ -47,7 +47,8 @@ CREATE TABLE IF NOT EXISTS open (
   PRIMARY KEY (view, epoch, entity)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS written (
-  epoch TEXT NOT NULL, view TEXT NOT NULL, rejected INTEGER NOT NULL, applied INTEGER NOT NULL, PRIMARY KEY (epoch, view)
+  epoch TEXT NOT NULL, view TEXT NOT NULL, rejected INTEGER NOT NULL, applied INTEGER NOT NULL,
+  overtaken INTEGER NOT NULL, PRIMARY KEY (epoch, view)
 );
 CREATE TABLE IF NOT EXISTS job (epoch TEXT PRIMARY KEY, content TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS consumed (
@@ -55,9 +56,9 @@ CREATE TABLE IF NOT EXISTS consumed (
 );
 CREATE TABLE IF NOT EXISTS generation (newest INTEGER NOT NULL);
 INSERT INTO generation VALUES (0);
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;
 """
-VERSION = 3
+VERSION = 4
 DROPPED = "SELECT 1 FROM content WHERE side = 'dropped' AND owner = ?"  # epochs of which nothing is written any more
 PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 READ = """
@@ -240,7 +241,11 @@ class SqliteStore:
         """Return by how much the newest row counts of a job's tiles have grown, of one view or of all."""
         return self.counted("applied", epoch, view)
 
-    def counted(self, what: Literal["rejected", "applied"], epoch: str, view: str | None) -> int:
+    def overtaken(self, epoch: str, view: str | None = None) -> int:
+        """Return how many rows of a job came for tiles that an upload had closed, of one view or of all."""
+        return self.counted("overtaken", epoch, view)
+
+    def counted(self, what: Literal["rejected", "applied", "overtaken"], epoch: str, view: str | None) -> int:
         """Return a sum of what `update_open` counted."""
         query = f"SELECT coalesce(sum({what}), 0) FROM written WHERE epoch = ?1 AND view = coalesce(?2, view)"
         with self.errors():
@@ -316,13 +321,14 @@ class SqliteStore:
     def update_open(self, epoch: str, view: str, keys: Sequence[bytes], change: Change) -> Written:
         """Change open records and count, in the transaction of the batch (`Store.update_open`)."""
         count = (
-            "INSERT INTO written VALUES (?, ?, ?, ?) ON CONFLICT (epoch, view) "
-            "DO UPDATE SET rejected = rejected + excluded.rejected, applied = applied + excluded.applied"
+            "INSERT INTO written VALUES (?, ?, ?, ?, ?) ON CONFLICT (epoch, view) DO UPDATE SET "
+            "rejected = rejected + excluded.rejected, applied = applied + excluded.applied, "
+            "overtaken = overtaken + excluded.overtaken"
         )
         with self.batch():
             gone = self.connection.execute(DROPPED, (epoch,)).fetchone() is not None
-            records, rejected, applied = change(range(len(keys)), self.open_records(epoch, view, keys))
-            written = Written(sum(rejected), sum(applied))
+            records, *counted = change(range(len(keys)), self.open_records(epoch, view, keys))
+            written = Written(*map(sum, counted))
             if gone:  # its job was replaced
                 return written
             rows = ((view, epoch, entity, sealed(record)) for entity, record in zip(keys, records, strict=True))

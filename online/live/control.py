@@ -13,8 +13,8 @@ from unskew.online.account import Account
 from unskew.online.flink_process import execute
 from unskew.online.live.beginnings import resuming_point, starting_offsets
 from unskew.online.live.catching_up import CatchingUp
-from unskew.online.live.fates import apart_counts, take_account
-from unskew.online.live.flink_rest import ENDED, RUNNING, ClusterDown, FlinkRest, JobStatus
+from unskew.online.live.fates import take_account
+from unskew.online.live.flink_rest import ENDED, FlinkRest, JobStatus
 from unskew.online.live.jars import connector_jar
 from unskew.online.live.jobs import FATES, Job, cluster_settings, compiled, is_epoch_of, new_job
 from unskew.online.live.settings import Settings
@@ -30,7 +30,7 @@ from unskew.online.live.topics import (
     topic_of,
 )
 from unskew.online.store import BEGINNING, Store
-from unskew.pipelines.errors import EngineError, InputError, UnskewError
+from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
 
@@ -333,28 +333,6 @@ class Control:
         read = sum(done.values()) - sum(job.starts.values())
         return take_account(self.plan, job, self.store, self.settings.kafka, read)
 
-    def described(self, job: Job) -> dict[str, object]:
-        """Return what is known of a job, for people and for scripts."""
-        pointer = self.store.pointer(job.source)
-        try:
-            found = self.status(job)
-        except ClusterDown:
-            found = None
-        return {
-            "job": job.epoch,
-            "recorded": job.state,
-            "cluster": "unknown" if found is None else found.state,
-            "read": pointer is not None and pointer.epoch == job.epoch,
-            "restarts": None if found is None else found.restarts,
-            "checkpoint_age_s": None
-            if found is None or found.checkpoint_age is None
-            else round(found.checkpoint_age, 1),
-            "messages_waiting": sum(self.lag(job).values()),
-            "events_applied": {each: self.store.applied(job.epoch, each) for each in job.views},
-            "writes_rejected": self.store.rejected(job.epoch),
-            "problem": "" if found is None else found.problem,
-        }
-
     def replacement(self, source: str, *, forced: bool) -> Job | None:
         """Return the job that takes the place of a source's: one that was started already, else a new one.
 
@@ -394,31 +372,6 @@ class Control:
         starts = starting_offsets(self.settings, log, self.since(source), as_it_is=self.as_it_is)
         ends = end_offsets(self.settings.kafka, topic_of(self.plan.source(source)))
         return sum(ends.values()) - sum(starts.values())
-
-    def gauges(self, source: str) -> dict[str, float]:
-        """Return what Prometheus is told of a source's job; a part that does not answer tells nothing."""
-        try:
-            job = self.job(source)
-            found = self.status(job)
-            waiting = {"unskew_job_messages_waiting": float(sum(self.lag(job).values()))}
-        except UnskewError:
-            return {"unskew_job_running": 0.0}
-        if found is None:
-            return {"unskew_job_running": 0.0, **waiting}
-        age = {} if found.checkpoint_age is None else {"unskew_checkpoint_age_seconds": found.checkpoint_age}
-        running = {"unskew_job_running": float(found.state == RUNNING), "unskew_job_restarts": float(found.restarts)}
-        return {**running, **waiting, **age}
-
-    def fates(self, source: str) -> dict[tuple[str, str], int]:
-        """Return how many events of a source's job have which fate and reason; none where it does not add up now."""
-        try:
-            job = self.job(source)
-            found = apart_counts(self.plan, job, self.settings.kafka)
-            applied = self.store.applied(job.epoch, next(iter(job.views)))
-        except UnskewError:
-            return {}
-        fates = {(name, ""): found.fates.get(name, 0) for name in ("late", "archived", "filtered")}
-        return fates | {("applied", ""): applied} | {("quarantined", each): n for each, n in found.reasons.items()}
 
 
 def now() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -17,6 +18,7 @@ TIMEOUT = 10.0  # s of one request
 STOP_PATIENCE = 300.0  # s until a savepoint is written
 TICK = 0.25
 NO_KEEPING = httpx.Limits(max_keepalive_connections=0)  # a JobManager that was restarted closes what was kept
+DEDUPLICATION, IN, OUT = "Deduplicate", "numRecordsIn", "numRecordsOut"  # an operator, and its metrics
 RUNNING = "RUNNING"
 ENDED = ("FAILED", "CANCELED", "FINISHED", "SUSPENDED")
 MILLISECONDS = 1_000
@@ -122,6 +124,22 @@ class FlinkRest:
         """Return how often the job was restarted."""
         found = self.ask("GET", f"/jobs/{job}/metrics?get=numRestarts")
         return int(found[0]["value"]) if found else 0
+
+    def duplicates(self, job: str) -> int | None:
+        """Return how many copies the job has dropped since it was last started; None where that is not known yet.
+
+        It is what goes into Flink's deduplication less what comes out; the cluster asks its parts every 10 s.
+        """
+        vertices = self.ask("GET", f"/jobs/{job}").get("vertices", [])
+        own = [each["id"] for each in vertices if DEDUPLICATION in each["name"]]
+        if not own:
+            return None
+        path = f"/jobs/{job}/vertices/{own[0]}/subtasks/metrics"
+        known = {each["id"] for each in self.ask("GET", path)}
+        names = [each for each in known if each.startswith(DEDUPLICATION) and each.endswith((IN, OUT))]
+        sums = self.ask("GET", f"{path}?agg=sum&get={quote(','.join(names))}") if len(names) == len((IN, OUT)) else []
+        counted = {each["id"].rpartition(".")[2]: int(each["sum"]) for each in sums}
+        return counted[IN] - counted[OUT] if len(counted) == len((IN, OUT)) else None
 
     def problem(self, job: str) -> str:
         """Return the last cause of a failure, one line."""

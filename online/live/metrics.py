@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import pyarrow.compute as pc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from unskew.online.materialise import Batch
@@ -66,12 +66,22 @@ JOB = {
     "unskew_checkpoint_age_seconds": "Since the job's newest checkpoint was complete.",
     "unskew_job_restarts": "How often the cluster has restarted the job.",
     "unskew_job_running": "1 where the cluster runs the job, else 0.",
+    "unskew_job_duplicates_total": "Copies that the job has dropped since it was last started.",
     "unskew_job_messages_waiting": "Messages that the job's checkpoints do not hold yet.",
 }
 
 
+Family = GaugeMetricFamily | CounterMetricFamily
+
+
+def family(name: str) -> Family:
+    """Return one of a job's metrics, without values."""
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    return kind(name, JOB[name], labels=["source"])
+
+
 class JobCollector(Collector):
-    """A source's job as gauges: asked when Prometheus asks."""
+    """A source's job: asked when Prometheus asks."""
 
     def __init__(
         self, source: str, job: Callable[[], Mapping[str, float]], fates: Callable[[], Mapping[tuple[str, str], int]]
@@ -80,16 +90,15 @@ class JobCollector(Collector):
         self.counted: Mapping[tuple[str, str], int] = {}
         self.asked = -FATES_LIFE
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[Family]:
         """Yield the names; nobody is asked for that."""
-        for name, meaning in JOB.items():
-            yield GaugeMetricFamily(name, meaning, labels=["source"])
+        yield from (family(name) for name in JOB)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the gauges that have a value."""
+    def collect(self) -> Iterator[Family]:
+        """Yield what has a value."""
         known = self.job()
-        for name, meaning in JOB.items():
-            found = GaugeMetricFamily(name, meaning, labels=["source"])
+        for name in JOB:
+            found = family(name)
             if name in known:
                 found.add_metric([self.source], known[name])
             yield found

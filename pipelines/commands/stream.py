@@ -157,8 +157,10 @@ def status(
     defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None, as_json: Json = False
 ) -> None:
     """Tell what the jobs of a source do: state, restarts, age of the checkpoint, messages that wait, rows applied."""
+    from unskew.online.live.job_report import described  # noqa: PLC0415
+
     with control(defs, name, source, settings) as (found, chosen):
-        told = [found.described(each) for each in found.jobs(chosen)]
+        told = [described(found, each) for each in found.jobs(chosen)]
     if as_json:
         print_json(told)
         return
@@ -240,10 +242,11 @@ def run(
     with control(defs, name, source, settings) as (found, chosen):
         ended = until_told()
         if metrics_port:
+            from unskew.online.live.job_report import fates, gauges  # noqa: PLC0415
             from unskew.online.live.metrics import Metrics  # noqa: PLC0415
 
             metrics = Metrics()
-            metrics.watch_job(chosen, lambda: found.gauges(chosen), lambda: found.fates(chosen))
+            metrics.watch_job(chosen, lambda: gauges(found, chosen), lambda: fates(found, chosen))
             metrics.serve(metrics_port, metrics_host)
         from unskew.online.live.supervision import Supervisor  # noqa: PLC0415
 

@@ -29,6 +29,7 @@ from unskew.online.live.replay import KEPT, Disturbance, Message, Tempo, arrivin
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topic_reader import TopicReader
 from unskew.online.live.topics import make_topics
+from unskew.online.store import Changed
 from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines.archive import cut_of, last_commits
 from unskew.pipelines.errors import EngineError, InputError
@@ -327,3 +328,14 @@ def test_an_account_whose_fates_have_expired_says_so(
     )
     with SqliteStore(tmp_path / "store.sqlite") as store, pytest.raises(EngineError, match="gone by its retention"):
         take_account(planned(), job, store, settings, 10)
+
+
+def test_an_account_names_what_an_upload_has_overtaken(settings: KafkaSettings, topic: str, tmp_path: Path) -> None:
+    send(settings, topic, [b"0,late,*,*,1"])
+    views = {"card": "x", "shop": "y"}
+    job = Job("one", "tx", "live", views, {FATES: topic}, {0: 0}, 0, "", (), "", "", "running", 0)
+    with SqliteStore(tmp_path / "store.sqlite") as store:
+        store.update_open("one", "card", [b"1"], lambda *_: Changed([b""], [0], [7], [0]))
+        store.update_open("one", "shop", [b"1"], lambda *_: Changed([b""], [0], [5], [2]))
+        found = take_account(planned(), job, store, settings, 10)
+        assert (found.applied, found.late, found.duplicates, found.overtaken) == (7, 1, 2, 2)

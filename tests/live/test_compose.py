@@ -23,7 +23,7 @@ WRONG_USE = typer.BadParameter.__mro__[1]  # UsageError, which typer does not ex
 ONCE = {"topics", "topics-labels"}
 METRICS = {
     "unskew_events_total", "unskew_freshness_seconds", "unskew_consumer_lag", "unskew_store_seconds",
-    "unskew_read_seconds", "unskew_rejected_writes_total", "unskew_checkpoint_age_seconds",
+    "unskew_read_seconds", "unskew_rejected_writes_total", "unskew_checkpoint_age_seconds", "unskew_job_duplicates_total",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from redis import Redis
 from tests.live.conftest import NewWorld
 from tests.live.world import World, wait
 from unskew.online.live.beginnings import starting_offsets
+from unskew.online.live.job_report import fates, gauges
 from unskew.online.live.redis_server import RedisServer
 from unskew.online.live.topics import administration, end_offsets
 from unskew.online.read import FeatureReader
@@ -77,6 +78,22 @@ def test_what_is_served_is_what_the_backfill_computes(new_world: NewWorld, kind:
     world.settle()
     world.require_parity()
     world.require_account()
+    what_prometheus_is_told(world, duplicates=300)
+
+
+def what_prometheus_is_told(world: World, duplicates: int) -> None:
+    with world.control() as control:
+        account = control.account(control.job("payments"))
+        wait(
+            lambda: gauges(control, "payments").get("unskew_job_duplicates_total") == duplicates
+        )  # since it was resumed
+        found = gauges(control, "payments")
+        told = fates(control, "payments")
+    assert found["unskew_job_running"] == 1
+    assert found["unskew_job_messages_waiting"] == 0
+    assert found["unskew_checkpoint_age_seconds"] >= 0
+    assert (told["applied", ""], told["late", ""]) == (account.applied, account.late)
+    assert {reason: n for (fate, reason), n in told.items() if fate == "quarantined"} == account.reasons
 
 
 def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorld) -> None:

@@ -19,6 +19,7 @@ from kafka import KafkaProducer
 
 from unskew.backfill.training import backfill
 from unskew.online.live.control import Control
+from unskew.online.live.job_report import described
 from unskew.online.live.jobs import Job
 from unskew.online.live.processes import Process
 from unskew.online.live.settings import Settings, load_settings
@@ -159,7 +160,7 @@ class World:
 
     def command(self, *words: str) -> list[str]:
         where = ["--defs", str(self.folder / "defs.py")]
-        if words[0] not in ("upload", "parity"):
+        if words[0] not in ("upload", "parity", "erase"):
             where += ["--settings", str(self.folder / "unskew.toml")]
         return [sys.executable, "-m", "unskew.pipelines.cli", *words, *where]
 
@@ -248,7 +249,7 @@ class World:
 
     def told(self, control: Control) -> str:
         logs = {name: (self.folder / f"{name}.log").read_text()[-500:] for name in self.processes}
-        return json.dumps([control.described(each) for each in control.jobs("payments")] + [logs], indent=1)
+        return json.dumps([described(control, each) for each in control.jobs("payments")] + [logs], indent=1)
 
     def require_parity(self) -> int:
         """Compare what is served of every entity, at several instants, with the backfill; return the number of cells."""

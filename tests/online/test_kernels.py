@@ -200,7 +200,7 @@ def test_a_sum_past_int64_is_an_error(one: int, other: int, fits: bool, side: st
         generation = store.new_generation()
         put_records(store, generation, view, [(1, records[0])] if side == "closed" else [])
         if side == "open":
-            new = Changed([records[0]], [0], [0])
+            new = Changed([records[0]], [0], [0], [0])
             store.update_open("job", view.name, [entity_key([1])], lambda *_: new)
         flip(store, generation, 0)
         reader = FeatureReader(TOTAL, store)

@@ -91,6 +91,7 @@ def test_what_was_closed_meanwhile_is_not_counted_again(empty: Opened, monkeypat
     monkeypatch.setattr(store, "versions", paused)
     zombie.apply(batches)
     assert (zombie.applied.events, store.applied("job")) == (0, len(EVENTS))
+    assert store.overtaken("job") == 2 * len(EVENTS)  # an account can no longer be exact, and says so
 
 
 def test_a_write_whose_outcome_is_unknown_counts_once(empty: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,14 +126,14 @@ def test_only_what_another_changed_is_changed_again(empty: Opened) -> None:
         asked.append(list(places))
         if len(asked) == 1:
             other.update_open(
-                "job", "v", [b"7", b"599"], lambda _, was: Changed([b"other" for _ in was], [0, 0], [1, 1])
+                "job", "v", [b"7", b"599"], lambda _, was: Changed([b"other" for _ in was], [0, 0], [1, 1], [0, 0])
             )
-        return Changed([was + b"mine" for was in old], [1] * len(old), [2] * len(old))
+        return Changed([was + b"mine" for was in old], [1] * len(old), [2] * len(old), [3] * len(old))
 
-    assert store.update_open("job", "v", keys, change) == (600, 1200)
+    assert store.update_open("job", "v", keys, change) == (600, 1200, 1800)
     assert asked == [list(range(600)), [7, 599]]
     assert store.open_records("job", "v", [b"6", b"7"]) == [b"mine", b"othermine"]
-    assert (store.rejected("job"), store.applied("job", "v")) == (600, 1202)
+    assert (store.rejected("job"), store.applied("job", "v"), store.overtaken("job", "v")) == (600, 1202, 1800)
 
 
 def test_changing_for_ever_ends_with_an_error(empty: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +141,8 @@ def test_changing_for_ever_ends_with_an_error(empty: Opened, monkeypatch: pytest
     monkeypatch.setattr("unskew.online.store_redis.time.sleep", lambda _: None)
 
     def change(places: Sequence[int], old: Sequence[bytes]) -> Changed:
-        other.update_open("job", "v", [b"1"], lambda *_: Changed([b"other"], [0], [0]))
-        return Changed([*old], [0] * len(places), [0] * len(places))
+        other.update_open("job", "v", [b"1"], lambda *_: Changed([b"other"], [0], [0], [0]))
+        return Changed([*old], [0] * len(places), [0] * len(places), [0] * len(places))
 
     with pytest.raises(StoreError, match=f"changed by others {ATTEMPTS} times in a row"):
         store.update_open("job", "v", [b"1"], change)
@@ -151,12 +152,12 @@ def test_an_erased_record_is_not_written_back(empty: Opened) -> None:
     store, other = empty(), empty()
     layout = ViewContent(Layout(()))
     store.put_content("open", "job", "v", layout)
-    store.update_open("job", "v", [b"1"], lambda *_: Changed([b"old"], [0], [0]))
+    store.update_open("job", "v", [b"1"], lambda *_: Changed([b"old"], [0], [0], [0]))
 
     def change(_: Sequence[int], old: Sequence[bytes]) -> Changed:
         if old == [b"old"]:
             other.erase({"v": [b"1"]})
-        return Changed([old[0] + b"new"], [0], [0])
+        return Changed([old[0] + b"new"], [0], [0], [0])
 
     store.update_open("job", "v", [b"1"], change)
     assert store.open_records("job", "v", [b"1"]) == [b"new"]
@@ -242,7 +243,7 @@ def test_no_room_and_no_writes_are_told(tmp_path: Path, redis: Server) -> None:
         with pytest.raises(StoreDown, match="is out of memory"):
             store.put_closed(1, "v", ((b"%d" % n, bytes(5_000)) for n in range(1_000)))
         with pytest.raises(StoreDown, match="is out of memory"):
-            store.update_open("job", "v", [b"1"], lambda *_: Changed([bytes(100)], [0], [0]))
+            store.update_open("job", "v", [b"1"], lambda *_: Changed([bytes(100)], [0], [0], [0]))
         assert store.open_records("job", "v", [b"1"]) == [b""]
     with redis_server(tmp_path, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru") as server:
         with pytest.raises(
@@ -252,7 +253,7 @@ def test_no_room_and_no_writes_are_told(tmp_path: Path, redis: Server) -> None:
     with redis_server(tmp_path, "--replicaof", f"127.0.0.1 {redis.port}") as server, RedisStore(server.url) as store:
         for write in (
             lambda: store.put_job("job", {}),
-            lambda: store.update_open("job", "v", [b"1"], lambda *_: Changed([b""], [0], [0])),
+            lambda: store.update_open("job", "v", [b"1"], lambda *_: Changed([b""], [0], [0], [0])),
         ):
             with pytest.raises(StoreError, match="is a read-only replica; name the primary"):
                 write()

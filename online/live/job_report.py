@@ -1,0 +1,70 @@
+"""What is told of a job: to people and scripts, and to Prometheus."""
+
+from __future__ import annotations
+
+from unskew.online.live.control import Control
+from unskew.online.live.fates import apart_counts
+from unskew.online.live.flink_rest import RUNNING, ClusterDown
+from unskew.online.live.jobs import Job
+from unskew.pipelines.errors import UnskewError
+
+
+def described(control: Control, job: Job) -> dict[str, object]:
+    """Return what is known of a job, for people and for scripts."""
+    store, pointer = control.store, control.store.pointer(job.source)
+    try:
+        found = control.status(job)
+    except ClusterDown:
+        found = None
+    age = None if found is None else found.checkpoint_age
+    return {
+        "job": job.epoch,
+        "recorded": job.state,
+        "cluster": "unknown" if found is None else found.state,
+        "read": pointer is not None and pointer.epoch == job.epoch,
+        "restarts": None if found is None else found.restarts,
+        "checkpoint_age_s": None if age is None else round(age, 1),
+        "messages_waiting": sum(control.lag(job).values()),
+        "events_applied": {each: store.applied(job.epoch, each) for each in job.views},
+        "writes_rejected": store.rejected(job.epoch),
+        "problem": "" if found is None else found.problem,
+    }
+
+
+def gauges(control: Control, source: str) -> dict[str, float]:
+    """Return what Prometheus is told of a source's job; a part that does not answer tells nothing."""
+    try:
+        job = control.job(source)
+        found = control.status(job)
+        told = {"unskew_job_messages_waiting": float(sum(control.lag(job).values()))}
+        duplicates = None if found is None else control.cluster.duplicates(job.job_id)
+    except UnskewError:
+        return {"unskew_job_running": 0.0}
+    if found is None:
+        return {"unskew_job_running": 0.0, **told}
+    if found.checkpoint_age is not None:
+        told["unskew_checkpoint_age_seconds"] = found.checkpoint_age
+    if duplicates is not None:
+        told["unskew_job_duplicates_total"] = float(duplicates)
+    return {
+        "unskew_job_running": float(found.state == RUNNING),
+        "unskew_job_restarts": float(found.restarts),
+        **told,
+    }
+
+
+def fates(control: Control, source: str) -> dict[tuple[str, str], int]:
+    """Return how many events of a source's job have which fate and reason; none where nobody can tell now.
+
+    Duplicates are not among them: only an account over all messages, or the job itself, can tell them.
+    """
+    try:
+        job = control.job(source)
+        found = apart_counts(control.plan, job, control.settings.kafka)
+        view = next(iter(job.views))
+        unique = control.store.applied(job.epoch, view) + found.skipped.get(view, 0)
+    except UnskewError:
+        return {}
+    apart = {(name, ""): found.fates.get(name, 0) for name in ("late", "archived", "filtered")}
+    reasons = {("quarantined", each): n for each, n in found.reasons.items()}
+    return {("applied", ""): unique - apart["filtered", ""], **apart, **reasons}
