@@ -71,7 +71,7 @@ def reads_of(compiled: SetPlan, store: Store, asked: Sequence[dict[str, Any]], a
     found: dict[str, float] = {}
     for n in (1, MANY):
         rows = [asked[first : first + n] for first in range(0, len(asked) - n, n)]
-        keys = [{name: [reader.entity(of, row) for row in each] for name, of in reader.keys.items()} for each in rows]
+        keys = [reader.form.asked(each).keys for each in rows]
 
         def features(number: int, rows: Sequence[Any] = rows) -> object:
             return reader.read(rows[number % len(rows)], at)
