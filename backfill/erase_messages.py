@@ -3,84 +3,65 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from unskew.backfill.erasure import FilesPlace, schema_of
 from unskew.backfill.frames import events_of
-from unskew.backfill.rewrite import write_without
+from unskew.backfill.rewrite import count_rows
 from unskew.pipelines.archive import QUARANTINE
-from unskew.pipelines.durable import leftovers, swap
 from unskew.pipelines.erasure import Subject
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.folders import parquet_files
 from unskew.pipelines.plan import SourcePlan
 from unskew.pipelines.raw_lines import holds, line_is_of
 
 
-class MessagesPlace(ABC):
+class MessagesPlace(FilesPlace):
     """A folder of Parquet files of which each row is looked into.
 
-    Parameters
+    Attributes
     ----------
-    name
-        What to call it.
     columns
         What a file must have.
-    counted
-        What a row is.
     """
 
-    def __init__(self, name: str, folder: Path, columns: tuple[str, ...], counted: str) -> None:
-        self.name, self.folder, self.columns, self.counted = name, folder, columns, counted
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.path = name, folder
 
     @abstractmethod
     def hers(self, row: Mapping[str, Any]) -> bool:
         """Return whether a row is the entity's."""
 
+    def check(self, path: Path) -> None:
+        """Refuse a file without the columns."""
+        names = schema_of(path).names
+        missing = [each for each in self.columns if each not in names]
+        if missing:
+            message = f"file `{path}` has no column `{missing[0]}`: it is no {self.name}"
+            raise InputError(message)
+
+    def count(self, path: Path) -> int:
+        """Return how many rows of a file are the entity's."""
+        return count_rows(path, lambda _: list(self.columns), self.of)
+
     def of(self, table: pa.Table) -> pa.Array:
         """Return (n,) whether each row is the entity's."""
         return pa.array([self.hers(each) for each in table.select(self.columns).to_pylist()], pa.bool_())
-
-    def held(self) -> dict[Path, int]:
-        """Return how many rows of the entity each file has, where it has some."""
-        found = {}
-        for path in parquet_files(self.folder):
-            with pq.ParquetFile(path) as file:
-                missing = [each for each in self.columns if each not in file.schema_arrow.names]
-                if missing:
-                    message = f"file `{path}` has no column `{missing[0]}`: it is no {self.name}"
-                    raise InputError(message)
-                groups = (file.read_row_group(each, columns=self.columns) for each in range(file.num_row_groups))
-                found[path.resolve()] = sum(int(self.of(each).true_count) for each in groups)
-        return {path: count for path, count in found.items() if count}
-
-    def find(self) -> dict[str, int]:
-        """Return the number of rows of the entity."""
-        return {self.counted: sum(self.held().values())}
-
-    def erase(self) -> None:
-        """Write each file that holds some without them, one after the other."""
-        for each in leftovers(self.folder):
-            each.unlink()
-        for each in self.held():
-            write_without(each, self.of)
-            swap(each)
-
-    def remains(self) -> list[str]:
-        """Return nothing: a file has the row or not."""
-        return []
 
 
 class QuarantinePlace(MessagesPlace):
     """The messages of a source that could not be read, as bytes."""
 
+    columns, counted = ("raw", "key"), "lines"
+
     def __init__(self, who: Subject, source: SourcePlan, archive: Path) -> None:
-        super().__init__(f"quarantine of {archive}", archive / QUARANTINE, ("raw", "key"), "lines")
+        super().__init__(f"quarantine of {archive}", archive / QUARANTINE)
         self.who, self.source = who, source
 
     def hers(self, row: Mapping[str, Any]) -> bool:
@@ -92,8 +73,10 @@ class QuarantinePlace(MessagesPlace):
 class ServedPlace(MessagesPlace):
     """Rows that were served, as `online.served_rows` describes them: those that asked for the entity."""
 
+    columns = ("content",)
+
     def __init__(self, who: Subject, folder: Path) -> None:
-        super().__init__(f"served log {folder}", folder, ("content",), "rows")
+        super().__init__(f"served log {folder}", folder)
         self.ways = who.of_spine()
 
     def hers(self, row: Mapping[str, Any]) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from unskew.backfill.aliases import Aliases, as_declared, carriers
 from unskew.backfill.events import check_columns, encoded
 from unskew.backfill.frames import events_of, parquet_files, plain
-from unskew.backfill.rewrite import write_without, writer_options
+from unskew.backfill.rewrite import count_rows, write_without
 from unskew.pipelines.durable import leftovers, swap
 from unskew.pipelines.encoding import Cell
 from unskew.pipelines.erasure import Cells, Subject
@@ -55,18 +56,15 @@ class Rows:
 
     def count(self, path: Path) -> int:
         """Return how many rows of a file are the entity's; where there are any, the file can be written again."""
-        with pq.ParquetFile(path) as file:
-            paths = [each for column in self.columns for each in carriers(file.schema_arrow, column.name, self.aliases)]
-            groups = (file.read_row_group(each, columns=paths) for each in range(file.num_row_groups))
-            found = sum(int(self.of(each).true_count) for each in groups)
-            if found:
-                writer_options(file, path)
-            return found
+        return count_rows(path, self.paths, self.of)
+
+    def paths(self, schema: pa.Schema) -> list[str]:
+        """Return what of a file has the columns."""
+        return [each for column in self.columns for each in carriers(schema, column.name, self.aliases)]
 
 
-@dataclass
-class ParquetPlace:
-    """Parquet files of one kind.
+class FilesPlace(ABC):
+    """Parquet files that are written anew without the entity's rows.
 
     Parameters
     ----------
@@ -78,19 +76,30 @@ class ParquetPlace:
 
     name: str
     path: Path
-    source: SourcePlan
-    rows: Rows
+    counted: ClassVar[str] = "rows"
+
+    @abstractmethod
+    def check(self, path: Path) -> None:
+        """Refuse a file that is not what it is given as."""
+
+    @abstractmethod
+    def count(self, path: Path) -> int:
+        """Return how many rows of a file are the entity's; where there are any, the file can be written again."""
+
+    @abstractmethod
+    def of(self, table: pa.Table) -> pa.Array:
+        """Return (n,) whether each row is the entity's."""
 
     def find(self) -> dict[str, int]:
         """Return the number of rows of the entity."""
-        return {"rows": sum(self.held().values())}
+        return {self.counted: sum(self.held().values())}
 
     def held(self) -> dict[Path, int]:
         """Return the rows of the entity in each file that has some."""
         files = parquet_files(self.path)
         for each in files:
-            check_columns(self.source, schema_of(each), f"file `{each}`")
-        found = {each.resolve(): self.rows.count(each) for each in files}
+            self.check(each)
+        found = {each.resolve(): self.count(each) for each in files}
         return {path: count for path, count in found.items() if count}
 
     def erase(self) -> None:
@@ -98,12 +107,34 @@ class ParquetPlace:
         for each in leftovers(self.path) if self.path.is_dir() else ():
             each.unlink()
         for each in self.held():
-            write_without(each, self.rows.of)
+            write_without(each, self.of)
             swap(each)
 
     def remains(self) -> list[str]:
         """Return nothing: a file has the row or not."""
         return []
+
+
+@dataclass
+class ParquetPlace(FilesPlace):
+    """Files of a source's rows."""
+
+    name: str
+    path: Path
+    source: SourcePlan
+    rows: Rows
+
+    def check(self, path: Path) -> None:
+        """Refuse a file without the columns, or with others of their names."""
+        check_columns(self.source, schema_of(path), f"file `{path}`")
+
+    def count(self, path: Path) -> int:
+        """Return how many rows of a file are the entity's."""
+        return self.rows.count(path)
+
+    def of(self, table: pa.Table) -> pa.Array:
+        """Return (n,) whether each row is the entity's."""
+        return self.rows.of(table)
 
 
 class TrainingSet(ParquetPlace):

@@ -43,6 +43,23 @@ def write_without(path: Path, which: Which) -> None:
                 rows += kept.num_rows
 
 
+def count_rows(path: Path, columns: Callable[[pa.Schema], list[str]], which: Which) -> int:
+    """Return how many rows of a file are to go, by some of its columns.
+
+    Raises
+    ------
+    InputError
+        If there are any, and pyarrow cannot write the file again.
+    """
+    with pq.ParquetFile(path) as file:
+        read = columns(file.schema_arrow)
+        groups = (file.read_row_group(each, columns=read) for each in range(file.num_row_groups))
+        found = sum(int(which(each).true_count) for each in groups)
+        if found:
+            writer_options(file, path)
+        return found
+
+
 def encoded_anew(table: pa.Table) -> pa.Table:
     """Return a table whose dictionaries hold only values that a row has: they are written as they are."""
     fields = [each.with_type(without_dictionaries(each.type)) for each in table.schema]
