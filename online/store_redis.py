@@ -316,11 +316,8 @@ class RedisStore:
         for attempt in range(ATTEMPTS):
             entities = [keys[each] for each in left]
             old = self.versions(epoch, view, entities)
-            rows = list(
-                zip(
-                    entities, [version for _, version in old], *change(left, [record for record, _ in old]), strict=True
-                )
-            )
+            changed = change(left, [record for record, _ in old])
+            rows = list(zip(entities, [version for _, version in old], *changed, strict=True))
             lost = self.swapped(epoch, view, rows)
             again = set(lost)
             done = [row[3:] for place, row in enumerate(rows) if place not in again]

@@ -135,11 +135,13 @@ class FlinkRest:
         if not own:
             return None
         path = f"/jobs/{job}/vertices/{own[0]}/subtasks/metrics"
-        known = {each["id"] for each in self.ask("GET", path)}
-        names = [each for each in known if each.startswith(DEDUPLICATION) and each.endswith((IN, OUT))]
-        sums = self.ask("GET", f"{path}?agg=sum&get={quote(','.join(names))}") if len(names) == len((IN, OUT)) else []
+        names = [each["id"] for each in self.ask("GET", path)]
+        wanted = [each for each in names if each.startswith(DEDUPLICATION) and each.endswith((IN, OUT))]
+        if not wanted:  # asked for no names, Flink lists them again
+            return None
+        sums = self.ask("GET", f"{path}?agg=sum&get={quote(','.join(wanted))}")
         counted = {each["id"].rpartition(".")[2]: int(each["sum"]) for each in sums}
-        return counted[IN] - counted[OUT] if len(counted) == len((IN, OUT)) else None
+        return counted[IN] - counted[OUT] if counted.keys() == {IN, OUT} else None
 
     def problem(self, job: str) -> str:
         """Return the last cause of a failure, one line."""

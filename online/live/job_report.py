@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unskew.online.live.control import Control
-from unskew.online.live.fates import apart_counts
+from unskew.online.live.fates import apart_counts, unique_events
 from unskew.online.live.flink_rest import RUNNING, ClusterDown
 from unskew.online.live.jobs import Job
 from unskew.pipelines.errors import UnskewError
@@ -61,8 +61,7 @@ def fates(control: Control, source: str) -> dict[tuple[str, str], int]:
     try:
         job = control.job(source)
         found = apart_counts(control.plan, job, control.settings.kafka)
-        view = next(iter(job.views))
-        unique = control.store.applied(job.epoch, view) + found.skipped.get(view, 0)
+        unique = max(unique_events(job, control.store, found.skipped).values())
     except UnskewError:
         return {}
     apart = {(name, ""): found.fates.get(name, 0) for name in ("late", "archived", "filtered")}
