@@ -19,19 +19,6 @@ if settings.get_current_profile_name() == "default":
     settings.load_profile("unskew")
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
-SERVERS = {"broker", "flink_cluster", "redis_server", "prism"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what runs in one process of several (pytest-xdist): tests of the shared servers, and tests of one file.
-
-    The tests of the servers take longest, so they come first.
-    """
-    for each in items:
-        shared = SERVERS.intersection(getattr(each, "fixturenames", ()))
-        each.add_marker(pytest.mark.xdist_group("servers" if shared else each.nodeid.partition("::")[0]))
-    items.sort(key=lambda each: next(each.iter_markers("xdist_group")).args[0] != "servers")
-
 
 @pytest.fixture
 def shared_data() -> Callable[[str], Path]:

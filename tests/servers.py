@@ -16,6 +16,21 @@ from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
 from unskew.online.live.redis_server import PROGRAM, RedisServer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what runs in one process of several (pytest-xdist): tests of the shared servers, and tests of one file.
+
+    The tests of the servers take longest, so they come first.
+    """
+    for each in items:
+        each.add_marker(pytest.mark.xdist_group("servers" if shares(each) else each.nodeid.partition("::")[0]))
+    items.sort(key=lambda each: not shares(each))
+
+
+def shares(item: pytest.Item) -> bool:
+    """Return whether a test asks for a server of this module: each has its folder in the common one."""
+    return "servers_folder" in getattr(item, "fixturenames", ())
+
+
 def missing(reason: str) -> None:
     """Skip on a laptop, fail in CI: there every part has to be there."""
     if os.environ.get("CI"):
