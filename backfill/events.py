@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from unskew.backfill.aliases import Aliases, as_declared, carried_type, carriers
 from unskew.backfill.frames import as_table, check_once, parquet_files, plain
 from unskew.backfill.place import Place, parquet_file, reading
-from unskew.pipelines.archive import current
+from unskew.pipelines.archive import read_current
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.encoding import FLOAT_NOISE
 from unskew.pipelines.errors import InputError, nearest
@@ -50,7 +50,7 @@ class Piece:
         """Return how many rows it has."""
         if self.table is not None:
             return int(self.table.num_rows)
-        metadata = pq.read_metadata(current(Path(self.path)))
+        metadata = read_current(Path(self.path), pq.read_metadata)
         return sum(metadata.row_group(each).num_rows for each in self.groups)
 
     def read(self, columns: list[str]) -> pa.Table:
@@ -119,7 +119,7 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
     found, first = [], 0
     for each in parquet_files(path):
         try:
-            rows = pq.read_metadata(current(each)).num_rows
+            rows = read_current(each, pq.read_metadata).num_rows
         except (pa.ArrowInvalid, OSError) as error:
             message = f"file `{each}` is no readable Parquet file: {str(error).splitlines()[0]}"
             raise InputError(message) from error
@@ -130,7 +130,7 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
 
 def file_pieces(source: SourcePlan, path: Path, first: int) -> list[Piece]:
     """Group a file's row groups to pieces of about `ROWS_PER_BATCH` rows."""
-    file = pq.ParquetFile(current(path))
+    file = read_current(path, pq.ParquetFile)
     check_columns(source, file.schema_arrow, f"file `{path}`")
     pieces: list[Piece] = []
     groups: list[int] = []
@@ -151,7 +151,7 @@ def reaching(source: SourcePlan, pieces: Sequence[Piece], since: int) -> list[Pi
         if not piece.groups:
             found.append(piece)
             continue
-        metadata, first = pq.read_metadata(current(Path(piece.path))), piece.first
+        metadata, first = read_current(Path(piece.path), pq.read_metadata), piece.first
         carried = carriers(metadata.schema.to_arrow_schema(), source.event_time, piece.aliases)
         if len(carried) > 1:  # the statistics of one say nothing of the other
             found.append(piece)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from unskew.pipelines.archive import current
+from unskew.pipelines.archive import read_current
 from unskew.pipelines.errors import InputError
 
 BYTES_AT_ONCE = 1 << 23
@@ -52,7 +53,7 @@ class Place:
             path = str(Path(each).absolute())  # workers have other working folders
             found[each] = self.at(f"lent-{uuid.uuid4().hex}.parquet") if is_remote(self.shared) else path
             if found[each] != path:
-                copy(str(current(Path(path))), found[each])
+                read_current(Path(path), partial(copy, target=found[each]))
         return found
 
     def fetch(self, name: str) -> Path:
@@ -112,16 +113,16 @@ def remove(folder: str) -> None:
         pass
 
 
-def copy(source: str, target: str) -> None:
+def copy(source: str | Path, target: str) -> None:
     """Copy a file between any of Beam's filesystems."""
-    with reading(source) as from_, FileSystems.create(target, compression_type="uncompressed") as to:
+    with reading(str(source)) as from_, FileSystems.create(target, compression_type="uncompressed") as to:
         shutil.copyfileobj(from_, to, BYTES_AT_ONCE)
 
 
 def parquet_file(path: str) -> pq.ParquetFile:
     """Open a Parquet file of an archive, or of any of Beam's filesystems."""
     if not is_remote(path):
-        return pq.ParquetFile(current(Path(path)))
+        return read_current(Path(path), pq.ParquetFile)
     return pq.ParquetFile(pa.PythonFile(FileSystems.open(path, compression_type="uncompressed"), mode="r"))
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.backfill.frames import as_table, parquet_files
+from unskew.pipelines.archive import read_current
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.manifest import MANIFEST
 from unskew.pipelines.plan import SetPlan
@@ -72,13 +73,18 @@ def events_digest(events: Any) -> str:
         return table_digest(as_table(events))
     found = hashlib.blake2b(digest_size=16)
     for path in parquet_files(Path(events)):
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(size - FOOTER, 0))
-            length = int.from_bytes(file.read(4), "little")
-            file.seek(max(size - FOOTER - length, 0))
-            found.update(f"{path.name}\0{size}\0{path.stat().st_mtime_ns}\0".encode() + file.read())
+        found.update(path.name.encode() + b"\0" + read_current(path, size_and_footer))
     return found.hexdigest()
+
+
+def size_and_footer(path: Path) -> bytes:
+    """Return a Parquet file's size, time and footer."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(size - FOOTER, 0))
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(max(size - FOOTER - length, 0))
+        return f"{size}\0{path.stat().st_mtime_ns}\0".encode() + file.read()
 
 
 def reused(plan: SetPlan, folder: str | Path, inputs: Mapping[str, Any], rows: Sequence[int]) -> Reused:

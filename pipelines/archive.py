@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unskew.pipelines.durable import replaced, write_whole
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.timegrid import DAY, MINUTE
 
+T = TypeVar("T")
 COMMITS, QUARANTINE = "_commits", "_quarantine"
 PART = ".part"  # what a batch is called until its commit is there
 CLOCK_SLACK = MINUTE  # how far the clocks of what writes the archive may be apart (design section 8)
@@ -192,9 +193,14 @@ def uncovered(paths: Iterable[Path]) -> Iterator[Path]:
     return (each for _, each in spans if each not in covered)
 
 
-def current(path: Path) -> Path:
-    """Return where a file's rows can be read: under its name, or the one it has since another took its place."""
-    return path if path.exists() or not replaced(path).exists() else replaced(path)
+def read_current(path: Path, read: Callable[[Path], T]) -> T:
+    """Read a file of an archive: under its name, or the one that it has since another took its place."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        if not replaced(path).exists():
+            raise
+        return read(replaced(path))
 
 
 def cut_of(archive: Path) -> int:

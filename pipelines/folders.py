@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unskew.pipelines.archive import uncovered
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unskew.pipelines.archive import read_current, uncovered
 from unskew.pipelines.errors import InputError
 
 
@@ -20,10 +23,29 @@ def parquet_files(path: Path) -> list[Path]:
     if not path.is_dir():
         message = f"path `{path}` does not exist; give a Parquet file or a folder of them"
         raise InputError(message)
-    # hidden folders are what a killed run left, or one under way is writing
-    visible = (each for each in path.rglob("*.parquet") if not hidden(each.relative_to(path)))
-    found = list(uncovered(sorted(visible)))  # while an archiver compacts, rows are in two files for a moment
+    found = files_below(path)
     if not found:
         message = f"folder `{path}` holds no .parquet file; give the folder of the archive"
         raise InputError(message)
     return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the Parquet files below a folder in the order of their names, each row in one of them.
+
+    An archiver may compact meanwhile: it gives a new file its name, and then hides the ones before. A listing takes time,
+    and may overlook both. Of two, one after the other, the second has the new file, or the first has all before it.
+    """
+    listed = {*visible(folder), *visible(folder)}
+    return list(uncovered(sorted(listed)))
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return the Parquet files below a folder but for those that a killed run left, or one under way is writing."""
+    return [each for each in folder.rglob("*.parquet") if not hidden(each.relative_to(folder))]
+
+
+def read_files(path: Path) -> pa.Table:
+    """Return a file, or all Parquet files below a folder, as one table; an archiver may be at work in it."""
+    parts = [read_current(each, lambda own: pq.read_table(own, partitioning=None)) for each in parquet_files(path)]
+    return pa.concat_tables(parts, promote_options="default")

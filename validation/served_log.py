@@ -19,11 +19,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unskew.backfill.frames import parquet_files
-from unskew.pipelines.archive import COMMITS, cut_of
+from unskew.pipelines.archive import COMMITS, cut_of, read_current
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_identity import identity_hash
 from unskew.pipelines.errors import InputError
+from unskew.pipelines.folders import parquet_files, read_files
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import field_prints
 from unskew.pipelines.states import LISTS
@@ -70,8 +70,8 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """
     try:
         for each in parquet_files(path):
-            for content in pq.read_table(each, columns=["content"])["content"].to_pylist():
-                yield orjson.loads(content)
+            table = read_current(each, lambda own: pq.read_table(own, columns=["content"], partitioning=None))
+            yield from map(orjson.loads, table["content"].to_pylist())
     except (OSError, ValueError, KeyError) as error:
         message = f"served log `{path}` cannot be read: {str(error).splitlines()[0]}; give the folder of `unskew archive --served`"
         raise InputError(message) from error
@@ -121,18 +121,13 @@ def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mappi
 
 def read_archive(source: SourcePlan, events: Any) -> Archive:
     """Read a source's events in order of arrival."""
-    table = events if isinstance(events, pa.Table) else read_folder(Path(events))
+    table = events if isinstance(events, pa.Table) else read_files(Path(events))
     log = judged_log(source, table)
     places = [column_of(table, name) for name in ORDER]
     order = np.lexsort((places[1], places[0], log.arrival))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return Archive(numbered(log, rank), places[0][order])
-
-
-def read_folder(path: Path) -> pa.Table:
-    """Return the files of a folder, or a file, as one table: listed once, for an archiver may be at work."""
-    return pa.concat_tables([pq.read_table(each) for each in parquet_files(path)], promote_options="default")
 
 
 def column_of(table: pa.Table, name: str) -> Ints:

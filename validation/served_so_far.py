@@ -17,14 +17,12 @@ from threading import Event
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from unskew.online.served_rows import PARITY, SERVED
-from unskew.pipelines.archive import CLOCK_SLACK, current, cut_of
+from unskew.pipelines.archive import CLOCK_SLACK, cut_of
 from unskew.pipelines.durable import write_whole
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.folders import parquet_files
+from unskew.pipelines.folders import read_files
 from unskew.pipelines.loading import choose_set, load_sets
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan
@@ -92,7 +90,7 @@ class Checker:
         """Check the rows that were read before an instant, ms."""
         due = [each for each in self.rows if each["at"] + ANSWERED < until]
         if due:
-            archives = {each.name: whole(self.folder / each.name) for each in self.plan.sources}
+            archives = {each.name: read_files(self.folder / each.name) for each in self.plan.sources}
             self.totals.add(check_served(self.plan, due, archives))
         self.rows = [each for each in self.rows if each["at"] + ANSWERED >= until]
         self.totals.waiting = len(self.rows)
@@ -104,12 +102,6 @@ class Checker:
             return min(cut_of(self.folder / each.name) for each in self.plan.sources) + CLOCK_SLACK
         except InputError:  # one has no commit yet
             return 0
-
-
-def whole(archive: Path) -> pa.Table:
-    """Return an archive as one table: its files are listed once, while others come."""
-    parts = [pq.read_table(current(each), partitioning=None) for each in parquet_files(archive)]
-    return pa.concat_tables(parts)
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from unskew.online.live.archive_write import disk, hold
 from unskew.online.live.replay import Message, Sent, produce
 from unskew.online.live.settings import KafkaSettings
-from unskew.pipelines.archive import QUARANTINE, current, uncovered
+from unskew.pipelines.archive import QUARANTINE, read_current
 from unskew.pipelines.errors import InputError
+from unskew.pipelines.folders import files_below
 from unskew.pipelines.json_lines import LineJudge
 from unskew.pipelines.plan import SourcePlan
 
@@ -53,8 +54,8 @@ def quarantined(archive: Path) -> Iterator[Quarantined]:
     if not archive.is_dir():
         message = f"archive `{archive}` does not exist; run `unskew archive`, or give --archive"
         raise InputError(message)
-    for each in uncovered(sorted((archive / QUARANTINE).glob("*.parquet"))):
-        with pq.ParquetFile(current(each)) as file:
+    for each in files_below(archive / QUARANTINE):
+        with read_current(each, pq.ParquetFile) as file:
             for batch in file.iter_batches(batch_size=1_000):
                 yield from (of_row(row) for row in batch.to_pylist())
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from unskew.online.live.replay import Message
 from unskew.online.stream_input import input_files
 from unskew.pipelines.errors import InputError, nearest
-from unskew.pipelines.folders import parquet_files
+from unskew.pipelines.folders import read_files
 from unskew.pipelines.json_lines import Path as Keys
 from unskew.pipelines.json_lines import aliased, at, first_given
 from unskew.pipelines.plan import SetPlan, SourcePlan
@@ -189,9 +188,7 @@ def loaded(line: bytes) -> Mapping[str, Any] | None:
 def parquet_rows(source: SourcePlan, path: Path) -> Iterator[Row]:
     """Yield the rows of Parquet files in order of arrival, as what JSON holds; the arrival is the message's."""
     try:
-        table = pa.concat_tables(
-            [pq.read_table(each, partitioning=None) for each in parquet_files(path)], promote_options="default"
-        )
+        table = read_files(path)
     except (pa.ArrowInvalid, OSError) as error:
         message = f"log `{path}` cannot be read: {str(error).splitlines()[0]}; give Parquet files of one schema"
         raise InputError(message) from error

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unskew.backfill.frames import parquet_files
 from unskew.online.live.topic_reader import OutOfReachError, Topic
 from unskew.pipelines import (
     Decimal,
@@ -26,6 +25,7 @@ from unskew.pipelines import (
 )
 from unskew.pipelines.archive import QUARANTINE
 from unskew.pipelines.errors import EngineError
+from unskew.pipelines.folders import read_files
 from unskew.pipelines.plan import SetPlan, SourcePlan
 from unskew.pipelines.planner import plan
 
@@ -141,7 +141,7 @@ class FakeTopic:
 
 def rows_of(archive: Path) -> pa.Table:
     """Return the rows of an archive as readers list them, files in their order."""
-    return pa.concat_tables([pq.read_table(each, partitioning=None) for each in parquet_files(archive)])
+    return read_files(archive)
 
 
 def quarantine_of(archive: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Compaction: the same rows in the same order in fewer files, whatever cuts it off; and what readers see meanwhile."""
 
 from collections.abc import Iterator
+from itertools import count as numbers
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -30,10 +31,12 @@ from unskew.backfill.upload import upload
 from unskew.online.live import archive_compact
 from unskew.online.live.archive_compact import compact_archive
 from unskew.online.live.archiver import Archiver, Pace
+from unskew.pipelines import folders
 from unskew.pipelines.archive import Span, commits_of, cut_of, last_commits, read_commit, uncovered
 from unskew.pipelines.commands.online import parse_cell
 from unskew.pipelines.durable import leftovers
 from unskew.pipelines.erasure import subject
+from unskew.pipelines.folders import read_files
 from unskew.pipelines.planner import plan
 
 SOURCE = source_of()
@@ -109,6 +112,26 @@ def test_a_reader_that_has_listed_the_files_reads_on(tmp_path: Path) -> None:
     assert pa.concat_tables([each.read(["id"]) for each in pieces]).equals(before)
     assert sum(each.rows() for each in pieces) == before.num_rows
     assert list(leftovers(tmp_path))  # which erasure deletes
+
+
+@pytest.mark.parametrize("overlooked", [0, 1])
+def test_a_listing_that_overlooks_a_file_in_the_middle_of_a_compaction_loses_nothing(
+    overlooked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path)
+    before = read_files(tmp_path).sort_by("id")
+    listings = numbers()
+    sound = folders.visible
+
+    def listed(folder: Path) -> list[Path]:
+        number = next(listings)
+        if number == 1:
+            compact_archive(tmp_path, "tx")
+        return [] if number == overlooked else sound(folder)
+
+    monkeypatch.setattr(folders, "visible", listed)
+    assert read_files(tmp_path).sort_by("id").equals(before)
+    assert next(listings) == 2
 
 
 def test_old_leftovers_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
