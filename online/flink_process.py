@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Event
 
 from unskew.online.java import java_home
+from unskew.online.scratch import scratch
 from unskew.pipelines.backends.flink import FlinkJob
 from unskew.pipelines.errors import EngineError
 
@@ -55,8 +55,7 @@ def execute(
         "savepoints": savepoints.as_uri(),
         "detached": detached,
     }
-    # Java is killed in the end, and leaves 70 MB of jars
-    with TemporaryDirectory(prefix="unskew-flink-", ignore_cleanup_errors=True) as work:
+    with scratch("unskew-flink-") as work:  # Java is killed in the end, and leaves 70 MB of jars
         with (logs / "process.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "unskew.online.flink_child"],
