@@ -106,7 +106,7 @@ Change = Callable[[Sequence[int], Sequence[bytes]], Changed]
 
 
 class Written(NamedTuple):
-    """What a change of open records came to: the sums of what `Changed` counts."""
+    """What changes of open records came to: the sums of what `Changed` counts."""
 
     rejected: int
     applied: int
@@ -156,14 +156,8 @@ class Store(Protocol):
     def flips(self, source: str) -> list[Flip]:
         """Return the recorded flips of a source, oldest first."""
 
-    def rejected(self, epoch: str, view: str | None = None) -> int:
-        """Return how many rows of a job the guard has refused, of one view or of all."""
-
-    def applied(self, epoch: str, view: str | None = None) -> int:
-        """Return by how much the newest row counts of a job's tiles have grown, of one view or of all."""
-
-    def overtaken(self, epoch: str, view: str | None = None) -> int:
-        """Return how many rows of a job came for tiles that an upload had closed, of one view or of all."""
+    def written(self, epoch: str, view: str | None = None) -> Written:
+        """Return what all writes of a job have come to, of one view or of all."""
 
     def new_generation(self) -> int:
         """Return a number that no other upload has or gets."""

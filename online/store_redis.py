@@ -209,23 +209,14 @@ class RedisStore:
             found = cast("list[bytes]", self.client.reads.lrange(key("flips", source), 0, -1))
         return [Flip(source, *json.loads(each)) for each in found]
 
-    def rejected(self, epoch: str, view: str | None = None) -> int:
-        """Return how many rows of a job the guard has refused, of one view or of all."""
-        return self.counted("rejected", epoch, view)
-
-    def applied(self, epoch: str, view: str | None = None) -> int:
-        """Return by how much the newest row counts of a job's tiles have grown, of one view or of all."""
-        return self.counted("applied", epoch, view)
-
-    def overtaken(self, epoch: str, view: str | None = None) -> int:
-        """Return how many rows of a job came for tiles that an upload had closed, of one view or of all."""
-        return self.counted("overtaken", epoch, view)
-
-    def counted(self, what: str, epoch: str, view: str | None) -> int:
-        """Return a sum of what `update_open` counted."""
-        with self.client.errors():
-            found = cast("dict[bytes, bytes]", self.client.reads.hgetall(key(what, epoch)))
-        return sum(int(count) for name, count in found.items() if view is None or name == view.encode())
+    def written(self, epoch: str, view: str | None = None) -> Written:
+        """Return what all writes of a job have come to, of one view or of all."""
+        with self.client.errors(), self.client.reads.pipeline() as pipe:
+            for each in Written._fields:
+                pipe.hgetall(key(each, epoch))
+            found = cast("list[dict[bytes, bytes]]", pipe.execute())
+        own = None if view is None else view.encode()
+        return Written(*(sum(int(n) for name, n in each.items() if own in (None, name)) for each in found))
 
     # Uploads
 

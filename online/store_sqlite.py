@@ -233,23 +233,12 @@ class SqliteStore:
         with self.errors():
             return [Flip(*row) for row in self.connection.execute(query, (source,))]
 
-    def rejected(self, epoch: str, view: str | None = None) -> int:
-        """Return how many rows of a job the guard has refused, of one view or of all."""
-        return self.counted("rejected", epoch, view)
-
-    def applied(self, epoch: str, view: str | None = None) -> int:
-        """Return by how much the newest row counts of a job's tiles have grown, of one view or of all."""
-        return self.counted("applied", epoch, view)
-
-    def overtaken(self, epoch: str, view: str | None = None) -> int:
-        """Return how many rows of a job came for tiles that an upload had closed, of one view or of all."""
-        return self.counted("overtaken", epoch, view)
-
-    def counted(self, what: Literal["rejected", "applied", "overtaken"], epoch: str, view: str | None) -> int:
-        """Return a sum of what `update_open` counted."""
-        query = f"SELECT coalesce(sum({what}), 0) FROM written WHERE epoch = ?1 AND view = coalesce(?2, view)"
+    def written(self, epoch: str, view: str | None = None) -> Written:
+        """Return what all writes of a job have come to, of one view or of all."""
+        sums = ", ".join(f"coalesce(sum({each}), 0)" for each in Written._fields)
+        query = f"SELECT {sums} FROM written WHERE epoch = ?1 AND view = coalesce(?2, view)"
         with self.errors():
-            return int(self.connection.execute(query, (epoch, view)).fetchone()[0])
+            return Written(*self.connection.execute(query, (epoch, view)).fetchone())
 
     # Uploads
 

@@ -39,7 +39,7 @@ def take_account(plan: SetPlan, job: Job, store: Store, settings: KafkaSettings,
     """
     fates, reasons, skipped = apart_counts(plan, job, settings)
     unique = unique_events(job, store, skipped)
-    overtaken = store.overtaken(job.epoch)
+    overtaken = store.written(job.epoch).overtaken
     most = max(unique.values())
     if not overtaken:
         for view, n in unique.items():
@@ -78,7 +78,7 @@ def apart_counts(plan: SetPlan, job: Job, settings: KafkaSettings) -> Apart:
 
 def unique_events(job: Job, store: Store, skipped: Mapping[str, int]) -> dict[str, int]:
     """Return how many events each view has taken or skipped: the same, once the store has all rows and kept up."""
-    return {view: store.applied(job.epoch, view) + skipped.get(view, 0) for view in job.views}
+    return {view: store.written(job.epoch, view).applied + skipped.get(view, 0) for view in job.views}
 
 
 def values_of(settings: KafkaSettings, topic: str) -> list[bytes]:

@@ -181,7 +181,7 @@ class Observer:
         for each in self.system.plan.sources:
             self.jobs[each.name] = control.job(each.name)
         figures.applied = sum(
-            max(control.store.applied(job.epoch, view) for view in job.views) for job in self.jobs.values()
+            max(control.store.written(job.epoch, view).applied for view in job.views) for job in self.jobs.values()
         )
         figures.lag = self.lag(control, consumer)
         figures.produced_rate = self.produced.at(figures.produced, now)

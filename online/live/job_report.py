@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from unskew.online.live.control import Control
 from unskew.online.live.fates import apart_counts, unique_events
 from unskew.online.live.flink_rest import RUNNING, ClusterDown
@@ -25,32 +27,29 @@ def described(control: Control, job: Job) -> dict[str, object]:
         "restarts": None if found is None else found.restarts,
         "checkpoint_age_s": None if age is None else round(age, 1),
         "messages_waiting": sum(control.lag(job).values()),
-        "events_applied": {each: store.applied(job.epoch, each) for each in job.views},
-        "writes_rejected": store.rejected(job.epoch),
+        "events_applied": {each: store.written(job.epoch, each).applied for each in job.views},
+        "writes_rejected": store.written(job.epoch).rejected,
         "problem": "" if found is None else found.problem,
     }
 
 
 def gauges(control: Control, source: str) -> dict[str, float]:
     """Return what Prometheus is told of a source's job; a part that does not answer tells nothing."""
-    try:
+    told = {"unskew_job_running": 0.0}
+    with suppress(UnskewError):
         job = control.job(source)
         found = control.status(job)
-        told = {"unskew_job_messages_waiting": float(sum(control.lag(job).values()))}
+        if found is not None:
+            told["unskew_job_running"] = float(found.state == RUNNING)
+            told["unskew_job_restarts"] = float(found.restarts)
+            if found.checkpoint_age is not None:
+                told["unskew_checkpoint_age_seconds"] = found.checkpoint_age
+        with suppress(UnskewError):
+            told["unskew_job_messages_waiting"] = float(sum(control.lag(job).values()))
         duplicates = None if found is None else control.cluster.duplicates(job.job_id)
-    except UnskewError:
-        return {"unskew_job_running": 0.0}
-    if found is None:
-        return {"unskew_job_running": 0.0, **told}
-    if found.checkpoint_age is not None:
-        told["unskew_checkpoint_age_seconds"] = found.checkpoint_age
-    if duplicates is not None:
-        told["unskew_job_duplicates_total"] = float(duplicates)
-    return {
-        "unskew_job_running": float(found.state == RUNNING),
-        "unskew_job_restarts": float(found.restarts),
-        **told,
-    }
+        if duplicates is not None:
+            told["unskew_job_duplicates_total"] = float(duplicates)
+    return told
 
 
 def fates(control: Control, source: str) -> dict[tuple[str, str], int]:

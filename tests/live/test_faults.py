@@ -94,7 +94,7 @@ def survives_a_writer_from_the_past(world: World, late: str, redis: RedisServer)
 
     def rejected() -> int:
         with world.control() as control:
-            return control.store.rejected(epoch)
+            return control.store.written(epoch).rejected
 
     def fight() -> None:
         wait(lambda: client.info("clients")["blocked_clients"] >= 2)

@@ -245,7 +245,7 @@ class World:
         """Return whether the tiles in the store have all of them; asks for no checkpoint."""
         with self.control() as control:
             job = control.job("payments")
-            return all(control.store.applied(job.epoch, each) == self.sound() for each in job.views)
+            return all(control.store.written(job.epoch, each).applied == self.sound() for each in job.views)
 
     def told(self, control: Control) -> str:
         logs = {name: (self.folder / f"{name}.log").read_text()[-500:] for name in self.processes}

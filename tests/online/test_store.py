@@ -61,14 +61,14 @@ def test_writes_are_idempotent_and_an_expired_tile_is_rejected(fresh_store: Fres
         assert read(store, 10_000) == expected
         writer.apply({view: [(each, rows.slice(0, 2)) for each, rows in batch] for view, batch in whole.items()})
         assert read(store, 10_000) == expected
-        assert store.rejected("job") == 2
-        assert store.applied("job") == store.applied("job", "card") == writer.applied.events == 3
+        assert store.written("job").rejected == 2
+        assert store.written("job").applied == store.written("job", "card").applied == writer.applied.events == 3
         # A tile whose state expired starts anew: more rows than stored, but a later first arrival.
         anew = stream_rows(PLAN, "tx", [row(10 + n, 4_000 + n) for n in range(5)])
         writer.apply(anew)
         assert read(store, 10_000) == expected
-        assert store.rejected("job") == store.rejected("job", "card") == 2 + 5
-        assert store.applied("job") == 3
+        assert store.written("job").rejected == store.written("job", "card").rejected == 2 + 5
+        assert store.written("job").applied == 3
 
 
 def test_a_read_takes_the_version_before_its_instant(fresh_store: Fresh) -> None:
@@ -280,7 +280,7 @@ def test_a_job_may_write_before_it_is_read(fresh_store: Fresh) -> None:
         assert read(store, 10_000)["card.n_2h"] == 1
         store.start_epoch("tx", "new")
         assert read(store, 10_000)["card.n_2h"] == 2
-        assert (store.applied("old"), store.applied("new"), writer.applied.events) == (1, 2, 2)
+        assert (store.written("old").applied, store.written("new").applied, writer.applied.events) == (1, 2, 2)
 
 
 def test_a_replaced_job_writes_nothing_any_more(fresh_store: Fresh) -> None:
@@ -292,7 +292,7 @@ def test_a_replaced_job_writes_nothing_any_more(fresh_store: Fresh) -> None:
         store.drop_epoch("old")
         zombie.apply(stream_rows(PLAN, "tx", rows))
         assert store.open_records("old", "card", [entity_key([row(1, 1_000)["who"]])]) == [b""]
-        assert (store.applied("old"), store.applied("new")) == (0, 2)
+        assert (store.written("old").applied, store.written("new").applied) == (0, 2)
         assert read(store, 10_000)["card.n_2h"] == 2
 
 

@@ -75,5 +75,5 @@ def test_writers_at_once_lose_nothing(another: Callable[[], Store]) -> None:
     assert failed == []
     found = another()
     assert values(found) == expected
-    assert found.applied("job") == found.applied("job", "card") == len(EVENTS)
-    assert found.applied("job", "other") == 0
+    assert found.written("job").applied == found.written("job", "card").applied == len(EVENTS)
+    assert found.written("job", "other").applied == 0

@@ -217,8 +217,8 @@ class Simulation:
         with self.store:
             for op in self.schedule.ops:
                 getattr(self, op[0])(*op[1:])
-            assert self.store.rejected(EPOCH) == self.expected.rejected
-            assert self.store.applied(EPOCH) == self.expected.applied
+            assert self.store.written(EPOCH).rejected == self.expected.rejected
+            assert self.store.written(EPOCH).applied == self.expected.applied
             self.account()
             if self.delivered == len(self.schedule.rows):
                 self.converged()
