@@ -16,6 +16,9 @@ from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
 from unskew.online.live.redis_server import PROGRAM, RedisServer
 
 
+@pytest.hookimpl(
+    tryfirst=True
+)  # pytest-xdist 3.8 reads the marks in this hook too, and names tests as pytest 9.2 no longer does
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what runs in one process of several (pytest-xdist): tests of the shared servers, and tests of one file.
 
@@ -62,6 +65,8 @@ def wait_for_none_in(folder: Path, patience: float = 10.0) -> None:
 def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Folder of all servers; nothing may run in it at the end."""
     folder = tmp_path_factory.mktemp("servers")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # then the folder above is common to all processes
+        (folder.parents[1] / "servers").touch(exist_ok=False)  # they are shared: only one process has them
     yield folder
     wait_for_none_in(folder)
 
