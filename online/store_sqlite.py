@@ -152,10 +152,11 @@ class SqliteStore:
             self.connection.execute(f"BEGIN {kind}")
             try:
                 yield
+                self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # where the disk was full, SQLite has rolled back by itself
+                    self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
 
     @contextmanager
     def batch(self) -> Iterator[None]:

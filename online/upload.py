@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 
 from unskew.online.asked import entity_key
 from unskew.online.read import check_fingerprints
-from unskew.online.store import Store, ViewContent
+from unskew.online.store import NO_GENERATION, Store, ViewContent
 from unskew.pipelines.errors import InputError, StoreDown, StoreError
 from unskew.pipelines.manifest import check_files, read_manifest
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import closed_layout
-from unskew.pipelines.timegrid import MINUTE
+from unskew.pipelines.timegrid import DAY, MINUTE
 
 GRACE = 10 * MINUTE  # ms; a read takes its layout a moment after its records
+LONGEST = DAY  # ms that an upload may take
 
 
 def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int, *, grace: int = GRACE) -> int:
@@ -71,16 +72,20 @@ def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int, *
 def drop_superseded(store: Store, sources: Sequence[str], before: int) -> None:
     """Drop the generations that the flips of these sources have superseded before an instant, ms.
 
-    One that reads still see, of these sources or of another set's, stays. What cannot be dropped now (the upload is live
-    all the same) is left to the next upload.
+    One that reads still see, of these sources or of another set's, stays; one of an upload that was killed goes once a
+    later one has been live for a day. What cannot be dropped now (the upload is live all the same) is left to the next
+    upload.
     """
     ended: dict[int, int] = {}
     with suppress(StoreDown):
-        for source in sources:
-            for flip, following in pairwise(store.flips(source)):
-                ended[flip.generation] = max(following.instant, ended.get(flip.generation, following.instant))
+        flips = [store.flips(each) for each in sources]
+        for flip, following in chain.from_iterable(map(pairwise, flips)):
+            ended[flip.generation] = max(following.instant, ended.get(flip.generation, following.instant))
+        flipped = {each.generation: each.instant for each in chain.from_iterable(flips)}
+        lasting = max((each for each, instant in flipped.items() if instant < before - LONGEST), default=NO_GENERATION)
         for generation in store.generations():
-            if ended.get(generation, before) < before:
+            killed = generation not in flipped and generation < lasting
+            if killed or ended.get(generation, before) < before:
                 with suppress(StoreError):
                     store.drop_generation(generation)
 

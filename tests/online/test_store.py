@@ -21,7 +21,7 @@ from unskew.online.store_sqlite import SqliteStore
 from unskew.online.upload import load_upload
 from unskew.pipelines import Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count, plan
 from unskew.pipelines.errors import InputError, StoreDown, StoreError
-from unskew.pipelines.records import Layout
+from unskew.pipelines.records import Layout, closed_layout
 
 Fresh = Callable[[], Store]
 DAY, HOUR = 86_400_000, 3_600_000
@@ -266,6 +266,20 @@ def test_a_generation_that_another_source_reads_is_kept(fresh_store: Fresh, tmp_
         assert store.generations() == [1, 3, 4]
 
 
+def test_what_a_killed_upload_left_is_dropped_in_the_end(fresh_store: Fresh, tmp_path: Path) -> None:
+    with fresh_store() as store:
+        load_upload(store, PLAN, uploaded(tmp_path / "up"), 0)
+        killed = store.new_generation()
+        store.put_content("closed", str(killed), "card", ViewContent(closed_layout(PLAN.view("card"))))
+        store.put_closed(killed, "card", [(b"killed", b"record")])
+        for day in (1, 2):  # the second might be under way still
+            load_upload(store, PLAN, tmp_path / "up", day * DAY)
+            assert killed in store.generations()
+        load_upload(store, PLAN, tmp_path / "up", 3 * DAY)
+        assert killed not in store.generations()
+        assert store.held("card", [b"killed"])["closed"] == 0
+
+
 def test_uploaders_at_once_have_generations_of_their_own(fresh_store: Fresh) -> None:
     with fresh_store() as store:
         assert [store.new_generation() for _ in range(3)] == [1, 2, 3]
@@ -355,6 +369,20 @@ def test_a_locked_file_may_be_free_later(tmp_path: Path) -> None:
         with one.batch(), pytest.raises(StoreDown, match="`database is locked`; try again"):
             other.start_epoch("tx", "job")
         other.start_epoch("tx", "job")
+
+
+def test_a_full_disk_may_have_room_later(tmp_path: Path) -> None:
+    with SqliteStore(tmp_path / "store.sqlite") as store:
+        generation = store.new_generation()
+        (pages,) = store.connection.execute("PRAGMA page_count").fetchone()
+        store.connection.execute(f"PRAGMA max_page_count = {pages + 2}")  # SQLite then fails as where a disk is full
+        records = [(b"%d" % n, b"x" * 1_000) for n in range(100)]
+        with pytest.raises(StoreDown, match="`database or disk is full`; try again"):
+            store.put_closed(generation, "card", records)
+        assert store.held("card", [b"1"])["closed"] == 0
+        store.connection.execute(f"PRAGMA max_page_count = {pages + 1_000}")
+        store.put_closed(generation, "card", records)
+        assert store.held("card", [b"1"])["closed"] == 1
 
 
 def test_offsets_advance_from_where_they_are(fresh_store: Callable[[], Store]) -> None:
