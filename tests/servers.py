@@ -16,13 +16,11 @@ from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
 from unskew.online.live.redis_server import PROGRAM, RedisServer
 
 
-@pytest.hookimpl(
-    tryfirst=True
-)  # pytest-xdist 3.8 reads the marks in this hook too, and names tests as pytest 9.2 no longer does
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what runs in one process of several (pytest-xdist): tests of the shared servers, and tests of one file.
 
-    The tests of the servers take longest, so they come first.
+    The tests of the servers take longest, so they come first. pytest-xdist 3.8 needs a pytest before 9.2 for that.
     """
     for each in items:
         each.add_marker(pytest.mark.xdist_group("servers" if shares(each) else each.nodeid.partition("::")[0]))

@@ -19,11 +19,12 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.online.live.archive_rows import schema_of
 from unskew.pipelines.archive import COMMITS, cut_of, read_current
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_identity import identity_hash
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.folders import parquet_files, read_files
+from unskew.pipelines.folders import files_below, parquet_files, read_files
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import field_prints
 from unskew.pipelines.states import LISTS
@@ -121,13 +122,20 @@ def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mappi
 
 def read_archive(source: SourcePlan, events: Any) -> Archive:
     """Read a source's events in order of arrival."""
-    table = events if isinstance(events, pa.Table) else read_files(Path(events))
+    table = events if isinstance(events, pa.Table) else archived_rows(source, Path(events))
     log = judged_log(source, table)
     places = [column_of(table, name) for name in ORDER]
     order = np.lexsort((places[1], places[0], log.arrival))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return Archive(numbered(log, rank), places[0][order])
+
+
+def archived_rows(source: SourcePlan, path: Path) -> pa.Table:
+    """Return the rows of an archive, or of Parquet files; none where its archiver has seen none so far."""
+    if (path / COMMITS).is_dir() and not files_below(path):
+        return schema_of(source).empty_table()
+    return read_files(path)
 
 
 def column_of(table: pa.Table, name: str) -> Ints:

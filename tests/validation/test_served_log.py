@@ -30,7 +30,7 @@ from unskew.pipelines import (
     plan,
     request,
 )
-from unskew.pipelines.archive import CLOCK_SLACK, Commit, record
+from unskew.pipelines.archive import CLOCK_SLACK, Commit, Seen, record
 from unskew.pipelines.backends.flink_identity import identity_hash
 from unskew.pipelines.commands.parity import parity_of_served
 from unskew.pipelines.errors import InputError
@@ -162,6 +162,15 @@ def test_rows_past_the_archive_wait(
     record(events, Commit("payments", "one", 1, 0, 0, 401, START, START))
     with pytest.raises(InputError, match="not complete yet; wait a minute, run `unskew archive`"):
         parity_of_served(SET, log, [str(events)], tmp_path / "report", as_json=True)
+
+
+def test_an_archive_may_have_no_rows_yet(served: tuple[list[dict[str, Any]], list[bytes]], tmp_path: Path) -> None:
+    (tmp_path / "_commits").mkdir()
+    record(tmp_path, Seen("payments", "one", 1, 0, 0, START))
+    unknown = [each for each in map(orjson.loads, served[1]) if each["row"]["card"] == 9]
+    report = check_served(SET, unknown, {"payments": tmp_path})
+    assert report.unexplained == 0
+    assert report.features["card.n_1d"].equal == len(unknown) > 0
 
 
 def test_rows_of_other_definitions_are_refused(served: tuple[list[dict[str, Any]], list[bytes]]) -> None:
