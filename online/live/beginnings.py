@@ -34,8 +34,8 @@ def starting_offsets(
     return found
 
 
-def resuming_point(job: Job, now: int, *, fresh: bool = False) -> str | None:
-    """Return the newest complete checkpoint of a job; with `fresh` None where it has none yet.
+def resuming_point(job: Job, now: int) -> str | None:
+    """Return the newest complete checkpoint of a job; None where there is none.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ def resuming_point(job: Job, now: int, *, fresh: bool = False) -> str | None:
     Raises
     ------
     InputError
-        If there is none, or its state has expired.
+        If its state has expired.
     """
     folder = local_folder(job.checkpoints)
-    if fresh and not any(folder.rglob("_metadata")):
+    if not any(folder.rglob("_metadata")):
         return None
     found = newest_checkpoint(folder)
     require_living(found, now)

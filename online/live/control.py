@@ -161,8 +161,9 @@ class Control:
         running = self.named(job.epoch)  # a cluster that is away is told in one line, before a JVM starts
         if running:
             return self.record(job.submitted(running[-1]))
-        if start is not None or job.job_ids:
-            self.require_log(job)
+        if start is None and job.job_ids:
+            self.require_new(job)
+        self.require_log(job, start)
         flink = compiled(self.plan, job, self.settings)
         runtime = cluster_settings(job, self.settings, connector_jar(), start)
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -178,8 +179,25 @@ class Control:
         """Return the cluster's ids of what runs under a job's name."""
         return [job_id for job_id, name in self.cluster.running().items() if name == epoch]
 
-    def require_log(self, job: Job) -> None:
-        """Refuse to go on where the topic no longer has what comes next: Flink would begin anew and say nothing.
+    def require_new(self, job: Job) -> None:
+        """Refuse to begin anew what has had a checkpoint.
+
+        Of an event's copies in two partitions another one may be read first then. A tile that begins later than the one
+        that the store has is refused by its guard for good, and nobody would see that.
+
+        Raises
+        ------
+        EngineError
+            If the job has committed offsets, or reads see it.
+        """
+        done = committed(self.settings.kafka, job.epoch, topic_of(self.plan.source(job.source)))
+        seen = self.seen(job.source)
+        if any(offset > job.starts.get(each, 0) for each, offset in done.items()) or (seen and seen.epoch == job.epoch):
+            message = f"job `{job.epoch}` has lost its checkpoints, so it cannot go on; bring `{job.checkpoints}` back, or run `unskew stream rebuild`"
+            raise EngineError(message)
+
+    def require_log(self, job: Job, start: str | None) -> None:
+        """Refuse to go on where the topic no longer has what comes next: Flink would skip that and say nothing.
 
         Raises
         ------
@@ -191,10 +209,10 @@ class Control:
             message = f"topic `{topic}` was made again since job `{job.epoch}` began; run `unskew stream rebuild`"
             raise EngineError(message)
         first = offsets_since(kafka, topic, None)
-        done = dict(job.starts) | committed(kafka, job.epoch, topic)
-        gone = [each for each, offset in done.items() if first.get(each, 0) > offset]
+        done = dict(job.starts) | (committed(kafka, job.epoch, topic) if start else {})
+        gone = [each for each, offset in first.items() if offset > done.get(each, 0)]
         if gone:
-            message = f"topic `{topic}` has partition `{gone[0]}` from offset `{first[gone[0]]}` only, but job `{job.epoch}` has read to `{done[gone[0]]}`; run `unskew stream rebuild`"
+            message = f"topic `{topic}` has partition `{gone[0]}` from offset `{first[gone[0]]}` only, but job `{job.epoch}` must read from `{done.get(gone[0], 0)}` on; run `unskew stream rebuild`"
             raise EngineError(message)
 
     def status(self, job: Job) -> JobStatus | None:
@@ -217,12 +235,14 @@ class Control:
         return job.as_("stopped")
 
     def resume(self, source: str) -> Job:
-        """Go on from the newest complete checkpoint or savepoint.
+        """Go on from the newest complete checkpoint or savepoint; from the begin where there was none yet.
 
         Raises
         ------
         InputError
             If the job runs, is of other definitions, or its state has expired.
+        EngineError
+            If its checkpoints are lost, or the broker no longer has what it must read.
         """
         job = self.job(source)
         self.require_same(job)
@@ -230,7 +250,7 @@ class Control:
         if found is not None and found.state not in ENDED:
             message = f"job `{job.epoch}` is `{found.state}` already; run `unskew stream status`"
             raise InputError(message)
-        return self.run(job, resuming_point(job, now(), fresh=not job.job_ids))
+        return self.run(job, resuming_point(job, now()))
 
     def require_same(self, job: Job) -> None:
         """Refuse to go on from the state of other definitions."""
@@ -345,7 +365,7 @@ class Control:
             if found is not None and found.state not in ENDED:
                 return waiting
             if not forced:
-                return self.run(waiting, resuming_point(waiting, now(), fresh=True))
+                return self.run(waiting, resuming_point(waiting, now()))
             self.replace(waiting)
         if forced:
             self.cancel_unknown(source)

@@ -63,7 +63,7 @@ class Supervisor:
         if state is None or state in ENDED:
             self.control.require_same(job)
             self.say(f"{job.epoch}: {state or 'unknown to the cluster'}; resuming")
-            self.control.run(job, resuming_point(job, now(), fresh=True))
+            self.control.run(job, resuming_point(job, now()))
         elif state == RUNNING:
             self.flip(job)
 

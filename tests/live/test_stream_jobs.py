@@ -3,15 +3,19 @@
 import time
 
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, GroupIdNotFoundError
 from redis import Redis
 
 from tests.live.conftest import NewWorld
 from tests.live.world import World, wait
 from unskew.online.live.beginnings import starting_offsets
+from unskew.online.live.control import now
 from unskew.online.live.job_report import fates, gauges
+from unskew.online.live.jobs import Job, new_job
 from unskew.online.live.redis_server import RedisServer
-from unskew.online.live.topics import administration, end_offsets
+from unskew.online.live.supervision import Supervisor
+from unskew.online.live.topics import administration, end_offsets, topic_id
 from unskew.online.read import FeatureReader
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import EngineError, InputError
@@ -134,6 +138,47 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
         assert "resuming" not in (world.folder / "run.log").read_text()
         assert not {old.job_id, more.job_id, new.job_id} & set(control.cluster.running())
     a_topic_made_again_is_refused(world)
+
+
+def commit(world: World, job: Job) -> None:
+    """Commit that a job has read all of its topic, as Flink does once it has a checkpoint."""
+    kafka = world.settings.kafka
+    group = KafkaConsumer(**kafka.client(), group_id=job.epoch, enable_auto_commit=False)
+    ends = end_offsets(kafka, world.topic)
+    group.commit({TopicPartition(world.topic, each): OffsetAndMetadata(end, "", -1) for each, end in ends.items()})
+    group.close()
+
+
+def knows_groups(client: KafkaAdminClient) -> bool:
+    """Return whether the broker has read the offsets of groups, as it does after its start."""
+    try:
+        return client.list_group_offsets({"any": None}) is not None
+    except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError):
+        return False
+    except GroupIdNotFoundError:
+        return True
+
+
+def test_a_job_without_checkpoints_does_not_begin_anew_over_what_it_has_written(new_world: NewWorld) -> None:
+    world = new_world("sqlite")
+    world.send(90)
+    with world.control() as control:
+        starts = starting_offsets(world.settings, world.plan.source("payments"), None)
+        made = topic_id(world.settings.kafka, world.topic)
+        job = new_job(world.plan, "payments", world.settings, made, starts, None, now()).submitted("0" * 32)
+        control.record(job)
+        going_on = (Supervisor(control, "payments", print).look, lambda: control.resume("payments"))
+        with administration(world.settings.kafka) as client:
+            client.delete_records({TopicPartition(world.topic, 1): 5})
+            wait(lambda: knows_groups(client))
+        for each in going_on:  # it was lost before its first checkpoint
+            with pytest.raises(EngineError, match=r"from offset `5` only, .* from `0` on; run `unskew stream rebuild`"):
+                each()
+        commit(world, job)
+        for each in going_on:
+            with pytest.raises(EngineError, match=r"has lost its checkpoints.* run `unskew stream rebuild`"):
+                each()
+        assert control.cluster.running() == {}
 
 
 def test_a_lost_store_is_built_again_from_the_log(new_world: NewWorld, redis_server: RedisServer) -> None:
