@@ -83,6 +83,7 @@ class Seeking(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python h
         except StoreDown:  # rows from the begin on do no harm, and are not taken before the store has said where it is
             self.consumer.astray = True
             for each in assigned:
+                self.consumer.places.pop(each, None)
                 self.consumer.client.seek(each, 0)
 
 
@@ -127,6 +128,8 @@ class TileConsumer:
         self.materialisers: dict[str, Materialiser] = {}
         self.progress = Progress()
         self.places: dict[TopicPartition, int] = {}  # up to where the store has taken each partition
+        self.ends: dict[TopicPartition, int] = {}  # where each partition ended when the broker was last asked
+        self.looked = -REFRESH
         self.astray = False  # whether the client may stand elsewhere than the store
         self.client = self.connected()
 
@@ -151,17 +154,14 @@ class TileConsumer:
         RowsLostError
             If the broker no longer has rows that were not taken.
         """
-        looked = -REFRESH
         try:
             while not stop.is_set():
                 try:
+                    if time.monotonic() - self.looked >= REFRESH:
+                        self.look()
                     if self.astray:
                         self.seek(self.client.assignment())
                         self.astray = False
-                    if time.monotonic() - looked >= REFRESH:
-                        self.refresh()
-                        self.watch()
-                        looked = time.monotonic()
                     self.step()
                 except RowsLostError:
                     raise
@@ -172,21 +172,33 @@ class TileConsumer:
         finally:
             self.client.close()
 
+    def look(self) -> None:
+        """Look what there is to do; how much waits is told also while the store fails."""
+        self.looked = time.monotonic()
+        try:
+            self.refresh()
+        finally:
+            self.measure()
+        self.watch()
+
     def refresh(self) -> None:
         """Look for jobs that were submitted or replaced, and subscribe to their topics."""
         jobs = [Job.from_json(each) for each in self.store.jobs().values()]
         found = {
             topic: route for job in jobs if job.set == self.plan.name for topic, route in routes(self.plan, job).items()
         }
-        if found.keys() == self.routes.keys():
-            return
         living = {each.job.epoch: each.job for each in found.values()}
-        self.materialisers = {
-            epoch: self.materialisers.get(epoch) or Materialiser(self.store, self.plan, job.source, epoch, flip=False)
-            for epoch, job in living.items()
-        }
-        self.routes = found  # last: what fails before is done again
-        self.subscribe()
+        self.materialisers = {epoch: self.materialiser(job) for epoch, job in living.items()}
+        if found.keys() != self.routes.keys():
+            self.routes = found  # last: what fails before is done again
+            self.subscribe()
+
+    def materialiser(self, job: Job) -> Materialiser:
+        """Return what writes a job's rows; a new one where the store has not, or has lost, how they are laid out."""
+        known = self.materialisers.get(job.epoch)
+        if known is not None and all(self.store.content("open", job.epoch, view) for view in job.views):
+            return known
+        return Materialiser(self.store, self.plan, job.source, job.epoch, flip=False)
 
     def subscribe(self) -> None:
         """Ask for a share of the jobs' topics."""
@@ -195,23 +207,29 @@ class TileConsumer:
         else:
             self.client.unsubscribe()
 
-    def watch(self) -> None:
-        """Join the group anew if rows wait and nobody takes any: kafka-python's members have been seen to hang after one died."""
-        if time.monotonic() - self.progress.looked < WATCH:
-            return
+    def measure(self) -> None:
+        """Ask the broker where the topics end, and report how many messages of the own partitions the store has not."""
         with broker_errors(self.settings):
             parts = [
                 TopicPartition(name, each)
                 for name in self.routes
                 for each in self.client.partitions_for_topic(name) or ()
             ]
-            ends = self.client.end_offsets(parts) if parts else {}
+            self.ends = self.client.end_offsets(parts) if parts else {}
+        known = self.client.assignment() & self.ends.keys() & self.places.keys()
+        self.metrics.waiting({each: self.ends[each] - self.places[each] for each in known})
+
+    def watch(self) -> None:
+        """Join the group anew if rows wait and nobody takes any: kafka-python's members have been seen to hang after one died."""
+        if time.monotonic() - self.progress.looked < WATCH:
+            return
         taken = {name: self.store.offsets(name) for name in self.routes}
         done = sum(sum(each.values()) for each in taken.values())
-        if self.progress.stands_still(done, sum(ends.values())):
+        if self.progress.stands_still(done, sum(self.ends.values())):
             LOG.warning("rows wait and nobody takes them; joining the group anew")
+            joining = self.connected()  # first: where that fails, the old one goes on
             self.client.close(autocommit=False)
-            self.client = self.connected()
+            self.client = joining
             self.subscribe()
 
     def step(self) -> None:
@@ -234,7 +252,6 @@ class TileConsumer:
             if topic in self.routes:  # else the job was replaced since
                 self.write(self.routes[topic], records)
                 self.advance(topic, steps[topic])
-        self.lag(found)
 
     def advance(self, topic: str, steps: Mapping[int, tuple[int, int]]) -> None:
         """Record how far the store is; where it is elsewhere, it came back as it was earlier, or another wrote: go by it."""
@@ -252,13 +269,6 @@ class TileConsumer:
         with self.metrics.store_time("write").time():
             materialiser.apply({route.view: batch})
         self.metrics.wrote(route.job.source, batch, materialiser.applied.rejected - before)
-
-    def lag(self, found: Mapping[TopicPartition, object]) -> None:
-        """Report how many messages wait."""
-        for each in found:
-            end = self.client.highwater(each)
-            if end is not None:
-                self.metrics.lag.labels(each.topic, each.partition).set(end - self.client.position(each))
 
     def seek(self, assigned: Sequence[TopicPartition]) -> None:
         """Set the position of partitions to what the store has taken of them."""

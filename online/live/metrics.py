@@ -16,6 +16,7 @@ from unskew.online.materialise import Batch
 FRESH = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 30.0, 300.0)  # s
 FATES_LIFE = 30.0  # s
 QUICK = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)  # s
+Place = tuple[str, int]  # topic, partition
 
 
 class Metrics:
@@ -34,6 +35,7 @@ class Metrics:
             buckets=FRESH, registry=self.registry,
         )  # fmt: skip
         self.lag = Gauge("unskew_consumer_lag", "Messages that wait.", ["topic", "partition"], registry=self.registry)
+        self.waited: set[Place] = set()
         self.store = Histogram(
             "unskew_store_seconds", "Time of the store.", ["op"], buckets=QUICK, registry=self.registry
         )
@@ -56,6 +58,14 @@ class Metrics:
             self.rows.labels(source).inc(rows.num_rows)
             if stream.kind == "tiles" and rows.num_rows:
                 observe(self.freshness.labels(source), now - pc.cast(rows["arrival"], "double").to_numpy() / 1_000)
+
+    def waiting(self, messages: Mapping[Place, int]) -> None:
+        """Report how many messages wait; of partitions that are not named any more another process tells."""
+        for each in self.waited - messages.keys():
+            self.lag.remove(*each)
+        for each, count in messages.items():
+            self.lag.labels(*each).set(count)
+        self.waited = set(messages)
 
     def serve(self, port: int, host: str = "127.0.0.1") -> None:
         """Answer Prometheus at ``/metrics`` of a port."""
