@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from threading import Lock
 
 from unskew.online.live.control import Control
-from unskew.online.live.fates import apart_counts, unique_events
+from unskew.online.live.fates import ApartCounts, unique_events
 from unskew.online.live.flink_rest import RUNNING, ClusterDown
 from unskew.online.live.jobs import Job
 from unskew.pipelines.errors import UnskewError
@@ -52,17 +53,28 @@ def gauges(control: Control, source: str) -> dict[str, float]:
     return told
 
 
-def fates(control: Control, source: str) -> dict[tuple[str, str], int]:
-    """Return how many events of a source's job have which fate and reason; none where nobody can tell now.
+class Fates:
+    """Counts the events of a source's job by fate and reason; between two calls it keeps what was counted."""
 
-    Duplicates are not among them: only an account over all messages, or the job itself, can tell them.
-    """
-    try:
-        job = control.job(source)
-        found = apart_counts(control.plan, job, control.settings.kafka)
-        unique = max(unique_events(job, control.store, found.skipped).values())
-    except UnskewError:
-        return {}
-    apart = {(name, ""): found.fates.get(name, 0) for name in ("late", "archived", "filtered")}
-    reasons = {("quarantined", each): n for each, n in found.reasons.items()}
-    return {("applied", ""): unique - apart["filtered", ""], **apart, **reasons}
+    def __init__(self, control: Control, source: str) -> None:
+        self.control, self.source = control, source
+        self.apart: ApartCounts | None = None
+        self.lock = Lock()  # several may ask at once
+
+    def __call__(self) -> dict[tuple[str, str], int]:
+        """Return how many events have which fate and reason; none where nobody can tell now.
+
+        Duplicates are not among them: only an account over all messages, or the job itself, can tell them.
+        """
+        try:
+            with self.lock:
+                job = self.control.job(self.source)
+                if self.apart is None or self.apart.job.epoch != job.epoch:
+                    self.apart = ApartCounts(self.control.plan, job, self.control.settings.kafka)
+                found = self.apart.read()
+            unique = max(unique_events(job, self.control.store, found.skipped).values())
+        except UnskewError:
+            return {}
+        apart = {(name, ""): found.fates.get(name, 0) for name in ("late", "archived", "filtered")}
+        reasons = {("quarantined", each): n for each, n in found.reasons.items()}
+        return {("applied", ""): unique - apart["filtered", ""], **apart, **reasons}

@@ -102,10 +102,10 @@ def administration(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
 
 
 @contextmanager
-def reading(settings: KafkaSettings) -> Iterator[KafkaConsumer]:
-    """Give a consumer of no group, to ask for offsets."""
+def reading(settings: KafkaSettings, **options: object) -> Iterator[KafkaConsumer]:
+    """Give a consumer of no group, to ask for offsets or, with further options, to read."""
     with broker_errors(settings):
-        client = KafkaConsumer(**settings.client(), enable_auto_commit=False)
+        client = KafkaConsumer(**settings.client(), enable_auto_commit=False, **options)
         try:
             yield client
         finally:

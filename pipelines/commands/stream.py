@@ -242,11 +242,11 @@ def run(
     with control(defs, name, source, settings) as (found, chosen):
         ended = until_told()
         if metrics_port:
-            from unskew.online.live.job_report import fates, gauges  # noqa: PLC0415
+            from unskew.online.live.job_report import Fates, gauges  # noqa: PLC0415
             from unskew.online.live.metrics import Metrics  # noqa: PLC0415
 
             metrics = Metrics()
-            metrics.watch_job(chosen, lambda: gauges(found, chosen), lambda: fates(found, chosen))
+            metrics.watch_job(chosen, lambda: gauges(found, chosen), Fates(found, chosen))
             metrics.serve(metrics_port, metrics_host)
         from unskew.online.live.supervision import Supervisor  # noqa: PLC0415
 

@@ -12,7 +12,7 @@ from unskew.online.changelog import read_messages
 from unskew.online.flink_process import execute
 from unskew.online.live.archiver import Archiver
 from unskew.online.live.broker import Broker
-from unskew.online.live.fates import values_of
+from unskew.online.live.fates import new_values
 from unskew.online.live.jars import connector_jar
 from unskew.online.live.jobs import FATES
 from unskew.online.live.replay import KEPT, Message, produce
@@ -69,7 +69,8 @@ def test_the_archiver_and_the_job_agree(broker: Broker, jars: Path, tmp_path: Pa
     jar = {"pipeline.jars": connector_jar().as_uri()}
     execute(compile_job(plan, "tx", ends), jar, tmp_path / "job", tmp_path / "savepoints", None)
     apart = next(each for each in streams if each.kind == "apart")
-    fates = read_messages(values_of(settings, outputs[FATES]), apart).to_pylist()
+    values = [each for part in new_values(settings, outputs[FATES], {}) for each in part]
+    fates = read_messages(values, apart).to_pylist()
     reasons = {position(each["seq"]): each["reason"] for each in fates if each["fate"] == "quarantined"}
     assert {
         (each["partition"], each["offset"]): each["reason"] for each in quarantine_of(tmp_path / "archive")

@@ -22,13 +22,13 @@ from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from tests.live.archive_world import DAY, NOW, definitions, places, planned, quarantine_of, rows_of, source_of, value
 from unskew.online.live.archiver import Archiver
 from unskew.online.live.broker import Broker
-from unskew.online.live.fates import take_account
+from unskew.online.live.fates import ApartCounts, take_account
 from unskew.online.live.jobs import FATES, Job
 from unskew.online.live.quarantine import replay, replayed, summary
 from unskew.online.live.replay import KEPT, Disturbance, Message, Tempo, arriving, disturbed, paced, produce
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topic_reader import TopicReader
-from unskew.online.live.topics import make_topics
+from unskew.online.live.topics import make_topics, sequence
 from unskew.online.store import Changed
 from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines.archive import cut_of, last_commits
@@ -328,6 +328,34 @@ def test_an_account_whose_fates_have_expired_says_so(
     )
     with SqliteStore(tmp_path / "store.sqlite") as store, pytest.raises(EngineError, match="gone by its retention"):
         take_account(planned(), job, store, settings, 10)
+
+
+def test_fates_are_counted_once_and_read_once(settings: KafkaSettings, topic: str, admin: KafkaAdminClient) -> None:
+    counts = ApartCounts(planned(), of_fates(topic), settings)
+    late = [b"0,late,*,*,%d" % sequence(n % 2, n) for n in range(0, 200_000, 100)]
+    wrong = [b"0,quarantined,malformed,*,7", b"0,skipped,*,card,7", b"0,skipped,*,shop,7"]
+    send(settings, topic, [*late, *wrong, *late])
+    expected = {"late": 2_000, "quarantined": 1, "skipped": 2}, {"malformed": 1}, {"card": 1, "shop": 1}
+    assert counts.read() == expected
+    admin.delete_records({TopicPartition(topic, each): -1 for each in range(PARTITIONS)})  # all that was read
+    send(settings, topic, [*late, *wrong, b"0,late,*,*,%d" % sequence(2, 0)])
+    assert counts.read() == ({**expected[0], "late": 2_001}, *expected[1:])
+    with pytest.raises(EngineError, match="gone by its retention"):
+        ApartCounts(planned(), of_fates(topic), settings).read()
+
+
+def test_fates_that_do_not_come_are_not_waited_for(
+    settings: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unskew.online.live.fates.PATIENCE", 1.0)
+    monkeypatch.setattr(KafkaConsumer, "end_offsets", lambda _, asked: dict.fromkeys(asked, 5))  # then the broker dies
+    send(settings, topic, [b"0,late,*,*,1"])
+    with pytest.raises(EngineError, match=r"has not sent what .* holds for 1 s; check that it runs"):
+        ApartCounts(planned(), of_fates(topic), settings).read()
+
+
+def of_fates(topic: str) -> Job:
+    return Job("one", "tx", "live", {"card": "x"}, {FATES: topic}, {0: 0}, 0, "", (), "", "", "running", 0)
 
 
 def test_an_account_names_what_an_upload_has_overtaken(settings: KafkaSettings, topic: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.live.conftest import NewWorld
 from tests.live.world import World, wait
 from unskew.online.live.beginnings import starting_offsets
 from unskew.online.live.control import now
-from unskew.online.live.job_report import fates, gauges
+from unskew.online.live.job_report import Fates, gauges
 from unskew.online.live.jobs import Job, new_job
 from unskew.online.live.redis_server import RedisServer
 from unskew.online.live.supervision import Supervisor
@@ -92,7 +92,7 @@ def what_prometheus_is_told(world: World, duplicates: int) -> None:
             lambda: gauges(control, "payments").get("unskew_job_duplicates_total") == duplicates
         )  # since it was resumed
         found = gauges(control, "payments")
-        told = fates(control, "payments")
+        told = Fates(control, "payments")()
     assert found["unskew_job_running"] == 1
     assert found["unskew_job_messages_waiting"] == 0
     assert found["unskew_checkpoint_age_seconds"] >= 0
