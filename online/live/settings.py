@@ -308,9 +308,14 @@ def typed(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, tuple):
         return api_keys(name, value)
     if isinstance(default, int):
-        whole = int(value) if isinstance(value, str) and value.isdecimal() else value
-        return whole if type(whole) is int and whole > 0 else refuse(name, value, "a whole number above 0")
+        return whole(name, value, 1)
     return value if isinstance(value, str) else refuse(name, value, "text")
+
+
+def whole(name: str, value: Any, least: int) -> Any:
+    """Return a whole number of at least that size; a text may hold it."""
+    found = int(value) if isinstance(value, str) and value.isdecimal() else value
+    return found if type(found) is int and found >= least else refuse(name, value, f"a whole number from {least} on")
 
 
 def api_keys(name: str, value: Any) -> tuple[KeySettings, ...]:
@@ -330,7 +335,7 @@ def api_keys(name: str, value: Any) -> tuple[KeySettings, ...]:
                     refuse(f"{name}.{key}", given, "a list of names")
                 table[key] = tuple(given)
             elif key == "rate":
-                typed(f"{name}.{key}", given, 1)
+                table[key] = whole(f"{name}.{key}", given, 0)
             elif not isinstance(given, str):
                 refuse(f"{name}.{key}", given, "text")
         for key in ("name", "sha256"):

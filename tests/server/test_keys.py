@@ -11,7 +11,7 @@ import pytest
 
 from tests.server.processes import ROOT, Served, serving
 from tests.server.test_features import AT, ROW
-from unskew.online.live.settings import KeySettings
+from unskew.online.live.settings import KeySettings, load_settings
 from unskew.online.server.client import Client
 from unskew.online.server.keys import Bucket, KeyRing, hash_of, new_key
 from unskew.online.server.refusal import Refusal
@@ -93,6 +93,34 @@ def test_the_client_says_what_a_wrong_key_is(guarded: Served) -> None:
 def test_keys_are_in_no_log(guarded: Served) -> None:
     for key, digest in KEYS.values():
         assert key not in guarded.log.read_text() and digest not in guarded.log.read_text()
+
+
+@pytest.mark.parametrize(("given", "rate"), [("'2'", 2), ("2", 2), ("0", 0), ("'0'", 0)])
+def test_a_rate_may_be_a_text_and_0_is_no_limit(given: str, rate: int, tmp_path: Path) -> None:
+    (key,) = load_settings(written(tmp_path, given), {}).server.keys
+    assert (key.rate, type(key.rate)) == (rate, int)
+    caller = KeyRing([key], local=False).caller({b"authorization": f"Bearer {KEYS['all'][0]}".encode()})
+    for _ in range(rate or 1_000):
+        caller.admit()
+    if rate:
+        with pytest.raises(Refusal, match="passes its rate"):
+            caller.admit()
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("-1", "-1"), ("'two'", "two"), ("1.5", "1.5"), ("true", "True"), ("''", "")]
+)
+def test_what_is_no_rate_is_refused(given: str, shown: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        load_settings(written(tmp_path, given), {})
+    assert str(refused.value) == f"setting `server.keys.rate` is `{shown}`; give a whole number from 0 on"
+
+
+def written(folder: Path, rate: str) -> Path:
+    """Write settings with a key of that rate."""
+    path = folder / "unskew.toml"
+    path.write_text(f"[[server.keys]]\nname = 'a'\nsha256 = '{KEYS['all'][1]}'\nrate = {rate}\n")
+    return path
 
 
 def test_a_bucket_holds_one_second() -> None:
