@@ -162,7 +162,7 @@ def parts(url: str) -> tuple[str, str, int, int]:
     Raises
     ------
     InputError
-        If the URL has something else, or lacks the host.
+        If the URL has something else, or lacks the host; it is not shown, as a password may stand anywhere in it.
     """
     try:
         found = urlsplit(url)
@@ -170,7 +170,7 @@ def parts(url: str) -> tuple[str, str, int, int]:
     except ValueError:
         found, port, db = urlsplit("redis:"), 0, 0
     if not found.hostname or found.query or found.fragment:
-        scheme, _, rest = url.partition("://")
-        message = f"store `{scheme}://{rest.rpartition('@')[2]}` is no address; give {scheme}://HOST:PORT/0, no more"
+        scheme = url.partition("://")[0]
+        message = f"store `{scheme}://***` is no address; give {scheme}://HOST:PORT/0, no more"
         raise InputError(message)
     return found.scheme, found.hostname, port, db

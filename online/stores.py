@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from unskew.online.live.settings import StoreSettings
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from unskew.online.store import Store
 
 REDIS = ("redis", "rediss")
+SUSPECT = re.compile(r"redis|(?![./]).*:.*@", re.IGNORECASE)  # a mistyped URL, perhaps with a password
 
 
 def is_redis(url: str) -> bool:
@@ -19,13 +21,18 @@ def is_redis(url: str) -> bool:
     Raises
     ------
     InputError
-        If it is a URL of something else.
+        If it is a URL of something else, or looks like one of Redis and is none; it is not shown.
     """
     scheme, found, _ = url.partition("://")
-    if found and scheme not in REDIS:
+    if found and scheme in REDIS:
+        return True
+    if SUSPECT.match(url):
+        message = "store `***` looks like a URL of Redis and is none; give redis://HOST:PORT/0, or ./ before the path of an SQLite file"
+        raise InputError(message)
+    if found:
         message = f"store `{scheme}://` is unknown; give redis://HOST:PORT/0, rediss:// or the path of an SQLite file"
         raise InputError(message)
-    return bool(found)
+    return False
 
 
 def open_store(settings: StoreSettings) -> Store:

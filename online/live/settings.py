@@ -287,7 +287,7 @@ def part(kind: type[Part], table: str, given: Mapping[str, Any], environment: Ma
     own = given.get(table, {})
     defaults = {each.name: getattr(kind(), each.name) for each in fields(kind)}
     if not isinstance(own, dict):
-        message = f"settings `{table}` are `{own}`; write them as a table, [{table}]"
+        message = f"settings `{table}` are no table; write them as one, [{table}]"
         raise InputError(message)
     for name in own:
         if name not in defaults:
@@ -346,8 +346,9 @@ def api_keys(name: str, value: Any) -> tuple[KeySettings, ...]:
 
 
 def refuse(name: str, value: object, wanted: str) -> None:
-    """Refuse a value."""
-    message = f"setting `{name}` is `{value}`; give {wanted}"
+    """Refuse a value; what a list or a table holds is not shown."""
+    shown = "***" if isinstance(value, list | dict) else value
+    message = f"setting `{name}` is `{shown}`; give {wanted}"
     raise InputError(message)
 
 

@@ -22,12 +22,12 @@ from tests.online.test_writers import EVENTS, parts, values
 from tests.redis_process import Server, free_port, redis_server
 from unskew.online.asked import entity_key
 from unskew.online.erasure import StorePlace
-from unskew.online.live.settings import Secret, StoreSettings
+from unskew.online.live.settings import Secret, StoreSettings, load_settings
 from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
 from unskew.online.store import Changed, ViewContent
 from unskew.online.store_redis import ATTEMPTS, RedisStore
-from unskew.online.stores import open_store
+from unskew.online.stores import is_redis, open_store
 from unskew.online.upload import load_upload
 from unskew.pipelines.cli import app
 from unskew.pipelines.erasure import subject
@@ -285,15 +285,39 @@ def test_other_answers_are_told_in_one_line(empty: Opened) -> None:
     ("url", "message"),
     [
         ("http://host", "store `http://` is unknown; give redis://HOST:PORT/0"),
-        ("redis://:secret@host/one", r"store `redis://host/one` is no address; give redis://HOST:PORT/0, no more"),
+        ("redis://:secret@host/one", r"store `redis://\*\*\*` is no address; give redis://HOST:PORT/0, no more"),
+        ("redis://user:secret", "is no address"),
+        ("redis://host/0?password=secret", "is no address"),
+        (
+            "redis:/:secret@host",
+            r"store `\*\*\*` looks like a URL of Redis and is none; give redis://HOST:PORT/0, or ./",
+        ),
+        ("redis:/:secret", "looks like a URL of Redis"),
+        ("Redis//secret@host/0", "looks like a URL of Redis"),
+        ("rdis:/:secret@host/0", "looks like a URL of Redis"),
+        ("http://:secret@host", "looks like a URL of Redis"),
         ("redis://host:port/0", "is no address"),
         ("rediss://host/0?ssl_cert_reqs=none", "is no address"),
         ("redis:///0", "is no address"),
     ],
 )
-def test_bad_urls_are_refused(url: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_bad_urls_are_refused_and_not_shown(url: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as refused:
         open_store(StoreSettings(url=url))
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["store = 'redis://:secret@host'", "[store]\nurl = ['redis://:secret@host']"])
+def test_settings_of_another_form_are_refused_and_not_shown(text: str, tmp_path: Path) -> None:
+    (tmp_path / "unskew.toml").write_text(text)
+    with pytest.raises(InputError, match="store") as refused:
+        load_settings(tmp_path / "unskew.toml", {})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["./redis.sqlite", "/a:b@c/store.sqlite", "a@b/store.sqlite", "c:/store.sqlite"])
+def test_paths_of_files_are_no_urls(path: str) -> None:
+    assert not is_redis(path)
 
 
 DAMAGE: dict[str, Callable[[Any], object]] = {

@@ -166,6 +166,7 @@ def test_an_empty_store_is_not_ready_and_one_of_other_definitions_neither(tmp_pa
         (["--set", "cards", "--set", "cards"], "", "set `cards` is given twice"),
         (["--store", "none.sqlite"], "", "store `none.sqlite` does not exist; run `unskew upload --store none.sqlite`"),
         (["--store", "redis://127.0.0.1:1/0"], "", "cannot be reached"),
+        (["--store", "redis:/:s3cret@host"], "", "store `***` looks like a URL of Redis and is none"),
         (["--host", "0.0.0.0"], "", "host `0.0.0.0` is reached from elsewhere and the server has no keys; add [[server.keys]], or --open"),  # noqa: S104
         (["--host", "192.0.2.1", "--open"], "", "address `192.0.2.1:0` cannot be listened on"),
         (["--max-age", "soon"], "", "duration `soon`"),
