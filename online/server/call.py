@@ -52,18 +52,16 @@ class Call:
         length = self.headers.get(b"content-length", b"")
         if length.isdigit() and int(length[:20]) > most:
             raise too_large(length.decode(), most)
-        message = await self.receive()
-        if not message.get("more_body"):  # nearly always
-            return self.part(message)
-        parts = [self.part(message)]
-        size = len(parts[0])
-        while message.get("more_body"):
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
             message = await self.receive()
             parts.append(self.part(message))
             size += len(parts[-1])
             if size > most:
                 raise too_large(str(size), most)
-        return b"".join(parts)
+            more = message.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def part(self, message: Message) -> bytes:
         """Return a part's bytes."""

@@ -1,5 +1,6 @@
 """What others send by mistake or on purpose keeps nobody else waiting."""
 
+import asyncio
 import http.client
 import json
 import random
@@ -14,6 +15,8 @@ from tests.server.processes import Served
 from tests.server.test_features import AT, ROW
 from tests.server.world import END
 from unskew.online.server import protocol
+from unskew.online.server.call import Call, Message
+from unskew.online.server.refusal import Refusal
 
 BODY = json.dumps({"set": "cards", "row": ROW, "at": AT}).encode()
 
@@ -57,6 +60,31 @@ def test_a_large_body_without_a_length_is_refused_on_the_way(server: Served) -> 
             pass
     assert sent < 2**28
     assert server.read(set="cards", row=ROW, at=AT)
+
+
+@pytest.mark.parametrize("parts", [[b"x" * 101], [b"x" * 50, b"x" * 51], [b"x" * 101, b""]])
+def test_a_body_is_measured_however_it_comes(parts: list[bytes]) -> None:
+    with pytest.raises(Refusal, match="body of `101` bytes passes the 100 that are taken"):
+        asyncio.run(arrived(parts).body(100))
+
+
+def test_a_body_may_be_as_large_as_the_limit() -> None:
+    assert asyncio.run(arrived([b"x" * 50, b"y" * 50]).body(100)) == b"x" * 50 + b"y" * 50
+    assert asyncio.run(arrived([b"x" * 100]).body(100)) == b"x" * 100
+
+
+def arrived(parts: list[bytes]) -> Call:
+    """Return a request without Content-Length whose body comes in parts."""
+    last = len(parts) - 1
+    left = iter([{"type": "http.request", "body": each, "more_body": at < last} for at, each in enumerate(parts)])
+
+    async def receive() -> Message:
+        return next(left)
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    return Call({"path": "/", "method": "POST", "headers": []}, receive, send)
 
 
 def test_garbage_is_refused_in_the_form_of_all_errors(server: Served) -> None:
