@@ -24,6 +24,7 @@ from unskew.pipelines.timegrid import milliseconds
 
 DEADLINE = 10.0  # seconds
 ATTEMPT = 5.0  # seconds
+HEAD = ("fingerprint", "at", "sources", "newest", "flags")  # of a reply, beside its values and the set's name
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -230,10 +231,11 @@ def read_reply(reply: httpx.Response) -> ServedReading:
         with pa.ipc.open_stream(reply.content) as reader:
             table = reader.read_all()
         head = orjson.loads(table.schema.metadata[METADATA])
+        known = {name: head[name] for name in HEAD}  # a newer server may say more
+        return ServedReading(table.replace_schema_metadata(None), head["set"], **known)
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         message = f"the reply of `{reply.url}` is none of a feature server: {error}; check the URL"
         raise EngineError(message) from error
-    return ServedReading(table.replace_schema_metadata(None), head.pop("set"), **head)
 
 
 def problem(reply: httpx.Response) -> str:

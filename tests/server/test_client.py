@@ -1,6 +1,7 @@
 """Clients: attempts, failover, restarts that nobody notices."""
 
 import asyncio
+import json
 import random
 import signal
 import threading
@@ -10,6 +11,8 @@ from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
+import httpx
+import pyarrow as pa
 import pytest
 
 from tests.server.processes import Served, started
@@ -17,9 +20,10 @@ from tests.server.test_features import AT, ROW
 from tests.server.world import END, PLANS, question
 from unskew.online.read import FeatureReader
 from unskew.online.server.attempts import LONGEST_WAIT, Attempts
-from unskew.online.server.client import AsyncClient, Client
+from unskew.online.server.client import AsyncClient, Client, read_reply
+from unskew.online.server.wire import METADATA
 from unskew.online.store_sqlite import SqliteStore
-from unskew.pipelines.errors import InputError, StoreDown, StoreError
+from unskew.pipelines.errors import EngineError, InputError, StoreDown, StoreError
 
 
 def attempts(servers: int, deadline: float = 10.0) -> tuple[Attempts, list[float]]:
@@ -85,6 +89,30 @@ def test_no_server_at_all() -> None:
         pytest.raises(StoreDown, match="ConnectError"),
     ):
         client.read([ROW], AT)
+
+
+HEAD = {"set": "s", "fingerprint": "f", "at": 1, "sources": {}, "newest": [{}], "flags": [{}]}
+
+
+def reply(head: dict[str, object]) -> httpx.Response:
+    """Return a reply with one value and that head."""
+    table = pa.table({"n": [3]}).replace_schema_metadata({METADATA: json.dumps(head)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    request = httpx.Request("POST", "http://server/v1/features")
+    return httpx.Response(200, content=sink.getvalue().to_pybytes(), request=request)
+
+
+def test_a_newer_server_may_say_more() -> None:
+    found = read_reply(reply(HEAD | {"model": "m"}))
+    assert (found.set_name, found.at, found.row()) == ("s", 1, {"n": 3})
+
+
+@pytest.mark.parametrize("name", HEAD)
+def test_a_reply_that_lacks_something_is_none_of_a_feature_server(name: str) -> None:
+    with pytest.raises(EngineError, match="is none of a feature server"):
+        read_reply(reply({key: value for key, value in HEAD.items() if key != name}))
 
 
 class Load:
