@@ -22,7 +22,7 @@ from unskew.pipelines.plan import FeaturePlan, SetPlan, ViewPlan
 from unskew.pipelines.records import Layout
 from unskew.pipelines.states import Values
 
-Contents = tuple[str, int, str]  # a view, a generation, an epoch
+Contents = tuple[int, str]  # a generation, an epoch
 UNFIT_LIFE = 1.0  # seconds before it is looked again for a view that the store had not
 
 
@@ -94,8 +94,8 @@ class FeatureReader:
         self.plan = plan
         self.store = store
         self.form = Form(plan)
-        self.programs: dict[Contents, Program] = {}
-        self.unfit: dict[Contents, tuple[float, OtherDefinitions]] = {}
+        self.programs: dict[str, tuple[Contents, Program]] = {}  # by view: only what was read last
+        self.unfit: dict[str, tuple[Contents, float, OtherDefinitions]] = {}
         self.sources = {view.name: (view.stored, view.source) for view in plan.reads}
         self.features = list(plan.features())
         self.read_by_derived = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
@@ -182,17 +182,20 @@ class FeatureReader:
     def program(self, view: ViewPlan, pointers: Mapping[str, Pointer]) -> Program:
         """Return the compiled reads against what the pointer names, after a check of the fingerprints."""
         of, pointer = self.plan.view(view.stored), pointers[view.source]
-        key = (of.name, pointer.generation, pointer.epoch)
-        if key not in self.programs:
-            since, error = self.unfit.get(key, (-UNFIT_LIFE, None))
-            if error is not None and time.monotonic() - since < UNFIT_LIFE:
-                raise error
-            try:
-                self.programs[key] = Program(of, *(self.layout(of, *each) for each in sides(pointer)))
-            except OtherDefinitions as error:
-                self.unfit[key] = (time.monotonic(), error)
-                raise
-        return self.programs[key]
+        contents = (pointer.generation, pointer.epoch)
+        known = self.programs.get(of.name)
+        if known is not None and known[0] == contents:
+            return known[1]
+        unfit = self.unfit.get(of.name)
+        if unfit is not None and unfit[0] == contents and time.monotonic() - unfit[1] < UNFIT_LIFE:
+            raise unfit[2]
+        try:
+            found = Program(of, *(self.layout(of, *each) for each in sides(pointer)))
+        except OtherDefinitions as error:
+            self.unfit[of.name] = (contents, time.monotonic(), error)
+            raise
+        self.programs[of.name] = (contents, found)
+        return found
 
     def layout(self, of: ViewPlan, side: Side, owner: str) -> Layout:
         """Return how one side's records of a view are laid out; an empty owner has none."""

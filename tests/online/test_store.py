@@ -1,5 +1,6 @@
 """The store: flips, the write guard, versions, refusals."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from unskew.backfill.upload import upload
 from unskew.online.asked import entity_key
 from unskew.online.kernels import AHEAD, BEHIND
 from unskew.online.materialise import Materialiser
+from unskew.online.program import Program
 from unskew.online.read import FeatureReader
 from unskew.online.store import Flip, Pointer, Store, ViewContent
 from unskew.online.store_sqlite import SqliteStore
@@ -255,6 +257,20 @@ def test_what_was_superseded_long_ago_is_dropped(fresh_store: Fresh, tmp_path: P
         assert store.generations() == [4, 5, 6]
         assert [each.generation for each in store.flips("tx")] == [1, 2, 3, 5, 6]
         assert store.held("card", [entity_key([1])]) == {"closed": 2, "open": 0}
+
+
+def test_a_reader_keeps_no_programs_of_generations_that_are_not_read_any_more(
+    fresh_store: Fresh, tmp_path: Path
+) -> None:
+    folder = uploaded(tmp_path / "up")
+    with fresh_store() as store:
+        reader = FeatureReader(PLAN, store)
+        for day in range(5):
+            load_upload(store, PLAN, folder, day * DAY)
+            assert reader.read([{"who": 1}], 10 * DAY).pointers["tx"].generation == day + 1
+        gc.collect()
+        held = [each for each in gc.get_objects() if type(each) is Program and each.view is PLAN.view("card")]
+        assert len(held) == len(PLAN.reads)
 
 
 def test_a_generation_that_another_source_reads_is_kept(fresh_store: Fresh, tmp_path: Path) -> None:
