@@ -159,7 +159,9 @@ class Observer:
         figures.store_writes = (
             tiles.quantiles("unskew_store_seconds", self.tiles, HALF, MOST, op="write") or figures.store_writes
         )
-        figures.store_reads = server.quantiles("unskew_store_seconds", self.server, HALF, MOST) or figures.store_reads
+        figures.store_reads = (
+            server.quantiles("unskew_store_seconds", self.server, HALF, MOST, op="read") or figures.store_reads
+        )
         figures.rejected = int(tiles.total("unskew_rejected_writes_total"))
         fates = sum((Counter(each.by("unskew_events_total", "fate")) for each in archivers), Counter[str]())
         figures.archived = {fate: int(count) for fate, count in fates.items()} or figures.archived

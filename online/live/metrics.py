@@ -25,7 +25,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.rows = Counter(
-            "unskew_rows", "Rows of the stream written into the store.", ["source"], registry=self.registry
+            "unskew_written_rows", "Rows of the stream written into the store.", ["source"], registry=self.registry
         )
         self.rejected = Counter(
             "unskew_rejected_writes", "Rows that the store's guard refused.", ["source"], registry=self.registry

@@ -31,14 +31,16 @@ class Metrics:
         rows = Counter("unskew_rows_total", "Rows that were read.", ["set"], registry=self.registry)
         self.reads = {name: read.labels(name) for name in sets}
         self.rows = {name: rows.labels(name) for name in sets}
-        self.store = Histogram(
-            "unskew_store_seconds", "Time of a round trip to the store.", registry=self.registry, buckets=BUCKETS
-        )
+        store = Histogram("unskew_store_seconds", "Time of the store.", ["op"], registry=self.registry, buckets=BUCKETS)
+        self.store = store.labels("read")
         self.requests = Counter(
             "unskew_requests_total", "Requests by route and status.", ["route", "status"], registry=self.registry
         )
         self.events = Counter(
-            "unskew_events_total", "Events by source and fate.", ["source", "fate"], registry=self.registry
+            "unskew_posted_events_total",
+            "Posted events by source and fate.",
+            ["source", "fate"],
+            registry=self.registry,
         )
         self.logged = Counter(
             "unskew_served_rows_total",

@@ -12,9 +12,14 @@ from typing import Any
 import jsonschema
 import pytest
 import typer
+from prometheus_client import CollectorRegistry
 from ruamel.yaml import YAML
 
+from unskew.online.live.archive_metrics import Metrics as ArchiveMetrics
+from unskew.online.live.metrics import JOB
+from unskew.online.live.metrics import Metrics as LiveMetrics
 from unskew.online.live.settings import load_settings
+from unskew.online.server.metrics import Metrics as ServerMetrics
 from unskew.pipelines.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +27,7 @@ SCHEMA = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spe
 WRONG_USE = typer.BadParameter.__mro__[1]  # UsageError, which typer does not export
 ONCE = {"topics", "topics-labels"}
 METRICS = {
-    "unskew_events_total", "unskew_freshness_seconds", "unskew_consumer_lag", "unskew_store_seconds",
+    "unskew_events_total", "unskew_job_events", "unskew_freshness_seconds", "unskew_consumer_lag", "unskew_store_seconds",
     "unskew_read_seconds", "unskew_rejected_writes_total", "unskew_checkpoint_age_seconds", "unskew_job_duplicates_total",
 }  # fmt: skip
 
@@ -122,6 +127,38 @@ def test_prometheus_asks_services() -> None:
     assert set(jobs["flink"]["dns_sd_configs"][0]["names"]) <= set(SERVICES)
 
 
+def registries() -> tuple[CollectorRegistry, ...]:
+    """Return the metrics of the server, the materialiser with a job, and the archiver, each with a value of every kind."""
+    server, live, archiver = ServerMetrics(["s"]), LiveMetrics(), ArchiveMetrics("tx", "tx")
+    server.events.labels("tx", "written")
+    live.watch_job("tx", lambda: dict.fromkeys(JOB, 1.0), lambda: {("applied", ""): 1})
+    live.store_time("write")
+    for each in (live.freshness, live.rejected, live.rows):
+        each.labels("tx")
+    live.lag.labels("tx", "0")
+    archiver.count({("accepted", ""): 1})
+    archiver.behind(0, 1)
+    return server.registry, live.registry, archiver.registry
+
+
+def metrics(registry: CollectorRegistry) -> dict[str, set[str]]:
+    """Return the labels of each metric by its name as Prometheus knows it."""
+    found = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            name = re.sub("_(bucket|sum|count|created)$", "", sample.name)
+            found[name] = set(sample.labels) - {"le"}
+    return found
+
+
+def test_metrics_of_one_name_have_the_same_labels_in_every_process() -> None:
+    labels: dict[str, set[str]] = {}
+    for registry in registries():
+        for name, own in metrics(registry).items():
+            assert labels.setdefault(name, own) == own, name
+    assert labels["unskew_posted_events_total"] == {"source", "fate"} and labels["unskew_store_seconds"] == {"op"}
+
+
 def test_the_dashboard_shows_each_metric() -> None:
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "unskew.json").read_text())
     (source,) = read("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
@@ -131,6 +168,7 @@ def test_the_dashboard_shows_each_metric() -> None:
         for target in panel["targets"]:
             shown |= {re.sub("_bucket$", "", each) for each in re.findall("unskew_[a-z_]+", target["expr"])}
     assert shown == METRICS
+    assert shown <= set().union(*(metrics(each) for each in registries()))
     (provider,) = read("deploy/grafana/provisioning/dashboards/unskew.yml")["providers"]
     assert f"./deploy/grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
 

@@ -42,7 +42,7 @@ def test_probes_and_metrics(server: Served) -> None:
     _, text, _ = server.ask("GET", "/metrics")
     for series in (
         b'unskew_requests_total{route="/v1/features",status="200"} ', b'unskew_requests_total{route="/v1/features",status="404"} ',
-        b'unskew_read_seconds_bucket{le="0.001",set="cards"} ', b"unskew_store_seconds_count ", b'unskew_rows_total{set="cards"} ',
+        b'unskew_read_seconds_bucket{le="0.001",set="cards"} ', b'unskew_store_seconds_count{op="read"} ', b'unskew_rows_total{set="cards"} ',
         b"unskew_waiting_rows 0.0",
     ):  # fmt: skip
         assert series in text
