@@ -6,8 +6,6 @@ a batch is not there, and will be read from the broker again; after it, whoever 
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +15,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unskew.online.live.held import hold
 from unskew.pipelines.archive import COMMITS, PART, Commit, Span, hidden, last_commits, record, stem, uncovered
 from unskew.pipelines.durable import sync
 from unskew.pipelines.errors import InputError
@@ -121,25 +120,6 @@ def lock(archive: Path, topic: str, partition: int) -> IO[str]:
         If another program has it.
     """
     what = f"partition {partition} of archive `{archive}` is being written"
-    return hold(
-        archive / COMMITS / f".{stem(topic, partition)}.lock", what, "end that one, or choose other --partitions"
-    )
-
-
-def hold(path: Path, what: str, advice: str) -> IO[str]:
-    """Hold a file that only one program can, for as long as it is open."""
-    with disk(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        who = file.read().strip() or "unknown"
-        file.close()
-        message = f"{what} by process `{who}`; {advice}"
-        raise InputError(message) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
+    path = archive / COMMITS / f".{stem(topic, partition)}.lock"
+    with disk(archive):
+        return hold(path, what, "end that one, or choose other --partitions")

@@ -55,7 +55,8 @@ class Broker(Server):
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         """Say where it will run."""
-        self.folder, self.port = folder.absolute(), take_port(port)
+        super().__init__(folder)
+        self.port = take_port(port)
         self.controller = free_port()
         self.process: Process | None = None
 
@@ -64,18 +65,17 @@ class Broker(Server):
         """``host:port``, as ``bootstrap_servers`` takes it."""
         return f"{HOST}:{self.port}"
 
-    def start(self) -> None:
+    def come_up(self) -> None:
         """Start it, and wait until it answers."""
         settings = self.configure()
         if not (self.folder / "data" / "meta.properties").exists():
             self.format(settings)
         command = java(broker_jars(), self.folder, HEAP, ["kafka.Kafka", str(settings)])
-        self.process = Process("kafka's broker", command, self.folder, self.folder / "broker.log")
+        self.process = Process("kafka's broker", command, self.folder, self.folder / "broker.log", keeps=self.kept())
         self.process.wait_for(self.answers, PATIENCE)
 
     def configure(self) -> Path:
         """Write the settings; return their file."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "server.properties"
         text = PROPERTIES.format(host=HOST, port=self.port, controller=self.controller, data=self.folder / "data")
         path.write_text(text, encoding="utf-8")

@@ -34,7 +34,8 @@ class FlinkCluster(Server):
 
     def __init__(self, folder: Path, port: int | None = None, task_managers: int = 2, slots: int = 2) -> None:
         """Say where it will run."""
-        self.folder, self.port, self.rpc = folder.absolute(), take_port(port), free_port()
+        super().__init__(folder)
+        self.port, self.rpc = take_port(port), free_port()
         self.task_manager_count, self.slots = task_managers, slots
         self.memory = TaskManagerMemory()
         self.job_manager: Process | None = None
@@ -46,7 +47,7 @@ class FlinkCluster(Server):
         """``host:port`` of the REST interface."""
         return f"{HOST}:{self.port}"
 
-    def start(self) -> None:
+    def come_up(self) -> None:
         """Start it, and wait until every TaskManager has registered."""
         self.configure()
         self.launch_job_manager()
@@ -124,7 +125,7 @@ class FlinkCluster(Server):
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         command = [*flink_command(program, folder, memory), *settings]
-        return Process(f"flink's {name}", command, folder, folder / "process.log")
+        return Process(f"flink's {name}", command, folder, folder / "process.log", keeps=self.kept())
 
     def wait(self) -> None:
         """Wait until all TaskManagers have registered.

@@ -39,18 +39,21 @@ class Process:
         File that its output is appended to.
     environment
         Beside this process's own.
+    keeps
+        Open files, by their descriptors, that stay open for as long as it runs.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
+        self, name: str, command: Sequence[str], folder: Path, log: Path,
+        environment: Mapping[str, str] | None = None, keeps: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         """Start it."""
         self.name, self.log = name, log
         guarded = [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), *command]
         with log.open("ab") as output:
             self.popen = subprocess.Popen(  # noqa: S603 - what the caller says
                 guarded, cwd=folder, env={**os.environ, **(environment or {})}, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=keeps,
             )  # fmt: skip
 
     @property

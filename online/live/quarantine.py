@@ -13,7 +13,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from unskew.online.live.archive_write import disk, hold
+from unskew.online.live.archive_write import disk
+from unskew.online.live.held import hold
 from unskew.online.live.replay import Message, Sent, produce
 from unskew.online.live.settings import KafkaSettings
 from unskew.pipelines.archive import QUARANTINE, read_current
@@ -120,7 +121,7 @@ def replay(source: SourcePlan, archive: Path, settings: KafkaSettings, *, origin
         message = f"source `{source.name}` counts every copy, so a replay that is cut off could count twice; declare an event_id"
         raise InputError(message)
     folder = archive / QUARANTINE
-    with hold(folder / ".replay.lock", f"quarantine `{folder}` is being replayed", "wait for that one"), disk(archive):
+    with disk(archive), hold(folder / ".replay.lock", f"quarantine `{folder}` is being replayed", "wait for that one"):
         whole_lines(folder / REPLAYED)
         found = list(acceptable(source, archive))
         with (folder / REPLAYED).open("a", encoding="utf-8") as log:

@@ -41,7 +41,8 @@ class RedisServer(Server):
 
     def __init__(self, folder: Path, port: int | None = None, password: Secret = NONE) -> None:
         """Say where it will run."""
-        self.folder, self.port, self.password = folder.absolute(), take_port(port), password
+        super().__init__(folder)
+        self.port, self.password = take_port(port), password
         self.process: Process | None = None
 
     @property
@@ -49,13 +50,14 @@ class RedisServer(Server):
         """The store's ``url``."""
         return f"redis://{HOST}:{self.port}/0"
 
-    def start(self) -> None:
+    def come_up(self) -> None:
         """Start it, and wait until it answers."""
         program = shutil.which(PROGRAM)
         if program is None:
             message = f"program `{PROGRAM}` was not found; install Redis, on Debian `apt-get install redis-server`"
             raise EngineError(message)
-        self.process = Process("redis", [program, str(self.configure())], self.folder, self.folder / "redis.log")
+        command = [program, str(self.configure())]
+        self.process = Process("redis", command, self.folder, self.folder / "redis.log", keeps=self.kept())
         self.process.wait_for(self.answers, PATIENCE)
 
     def configure(self) -> Path:

@@ -12,8 +12,10 @@ import pytest
 
 from tests.servers import missing, wait_for_none_in
 from unskew.online.live.jars import CONNECTOR
-from unskew.online.live.processes import HOST, free_port, is_free
+from unskew.online.live.processes import HOST, Process, free_port, is_free
 from unskew.online.live.redis_server import PROGRAM
+from unskew.online.live.server import take
+from unskew.pipelines.errors import InputError
 
 UNSKEW = [sys.executable, "-m", "unskew.pipelines.cli"]
 
@@ -64,6 +66,42 @@ def test_a_killed_command_leaves_nothing(part: str, tmp_path: Path, jars: Path) 
         process.kill()
     wait_for_none_in(tmp_path)
     assert is_free(port)
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path, jars: Path) -> None:
+    assert jars.is_dir()
+    for part in ("redis", "kafka", "flink"):
+        folder = tmp_path / part
+        with running(part, folder, free_port()) as first:
+            assert first.stdout is not None
+            assert first.stdout.readline()
+            with running(part, folder, free_port()) as second:
+                _, said = second.communicate(timeout=30)
+            assert second.returncode == 2
+            advice = "end that one, or name another folder"
+            assert said == f"unskew: folder `{folder}` is used by process `{first.pid}`; {advice}\n"
+            settings = folder / {"redis": "redis.conf", "kafka": "server.properties"}.get(part, "conf/config.yaml")
+            assert str(first.args[4]) in settings.read_text()  # type: ignore[index]
+            first.send_signal(signal.SIGINT)
+            assert first.wait(30) == 0
+
+
+def test_a_folder_is_in_use_for_as_long_as_a_server_runs_there(tmp_path: Path) -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    held = take(tmp_path)
+    process = Process("sleeper", sleeper, tmp_path, tmp_path / "log", keeps=[held.fileno()])
+    held.close()  # as the end of a killed command does
+    with pytest.raises(InputError, match=f"folder `{tmp_path}` is used by process `{os.getpid()}`"):
+        take(tmp_path)
+    process.end()
+    take(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_made() -> None:
+    with running("redis", Path("/proc/none"), free_port()) as process:
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert said == "unskew: folder `/proc/none` cannot be written: No such file or directory; name another\n"
 
 
 def test_an_interrupted_start_leaves_nothing(tmp_path: Path, jars: Path) -> None:
