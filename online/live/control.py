@@ -69,7 +69,7 @@ class Control:
         """Return the recorded jobs of a source, oldest first."""
         found = [Job.from_json(each) for each in self.store.jobs().values()]
         own = [each for each in found if each.source == source and each.set == self.plan.name]
-        return sorted(own, key=lambda each: each.created)
+        return sorted(own, key=lambda each: (each.created, each.epoch))
 
     def job(self, source: str) -> Job:
         """Return the job that reads see, else the newest.
@@ -101,7 +101,23 @@ class Control:
         if active:
             message = f"source `{source}` has the job `{active[-1].epoch}` ({active[-1].state}); run `unskew stream resume`, upgrade or rebuild"
             raise InputError(message)
-        return self.start(source)
+        return self.first(source)
+
+    def first(self, source: str) -> Job:
+        """Start the first job of a source.
+
+        Raises
+        ------
+        EngineError
+            If another process started one at the same time, and was first.
+        """
+        job = self.start(source)
+        oldest = next(each for each in self.jobs(source) if each.state in ACTIVE)
+        if oldest.epoch != job.epoch:
+            self.replace(job)
+            message = f"source `{source}` has the job `{oldest.epoch}`, which another process started at the same time; run `unskew stream status`"
+            raise EngineError(message)
+        return job
 
     def start(self, source: str) -> Job:
         """Record and start a new job of a source."""
@@ -158,22 +174,33 @@ class Control:
         EngineError
             If the cluster refuses it, or it was replaced meanwhile.
         """
-        running = self.named(job.epoch)  # a cluster that is away is told in one line, before a JVM starts
-        if running:
-            return self.record(job.submitted(running[-1]))
+        if self.named(job.epoch):  # a cluster that is away is told in one line, before a JVM starts
+            return self.adopt(job)
         if start is None and job.job_ids:
             self.require_new(job)
         self.require_log(job, start)
         flink = compiled(self.plan, job, self.settings)
         runtime = cluster_settings(job, self.settings, connector_jar(), start)
         self.logs.mkdir(parents=True, exist_ok=True)
-        job_id = execute(flink, runtime, self.logs, self.logs, None, detached=True)
+        return self.adopt(job, execute(flink, runtime, self.logs, self.logs, None, detached=True))
+
+    def adopt(self, job: Job, submitted: str = "") -> Job:
+        """Record what the cluster runs of a job; of several, for processes may have submitted it at once, all keep the same.
+
+        Raises
+        ------
+        EngineError
+            If it was stopped or replaced meanwhile.
+        """
+        job_id, *twins = sorted(self.named(job.epoch)) or [submitted]
         recorded = {each.epoch: each for each in self.jobs(job.source)}.get(job.epoch)
-        if recorded is None or recorded.state == "replaced":
-            self.cluster.cancel(job_id)
-            message = f"job `{job.epoch}` was replaced while it was being resumed; it was ended again"
+        given_up = recorded is None or recorded.state not in {*ACTIVE, job.state}
+        for each in [job_id, *twins] if given_up else twins:
+            self.cluster.cancel(each)
+        if recorded is None or given_up:
+            message = f"job `{job.epoch}` was stopped or replaced while it was being submitted; it was ended again"
             raise EngineError(message)
-        return self.record(job.submitted(job_id))
+        return self.record(recorded if recorded.job_id == job_id else recorded.submitted(job_id))
 
     def named(self, epoch: str) -> list[str]:
         """Return the cluster's ids of what runs under a job's name."""
@@ -228,7 +255,8 @@ class Control:
         job = self.job(source)
         self.record(job.as_("stopped"))  # first: who supervises it must not resume it
         try:
-            self.cluster.stop(job.job_id, job.checkpoints)
+            for each in self.named(job.epoch):
+                self.cluster.stop(each, job.checkpoints)
         except BaseException:
             self.record(job)
             raise

@@ -10,8 +10,10 @@ from unskew.online.live.control import Control, Say, now
 from unskew.online.live.flink_rest import ENDED, RUNNING
 from unskew.online.live.jobs import Job
 from unskew.pipelines.errors import EngineError, InputError, StoreDown
+from unskew.pipelines.timegrid import MINUTE
 
 TICK, BACKOFF = 1.0, 5.0  # s between two looks; s after a part has failed
+SUBMITTING = MINUTE  # ms that a first submission may take
 
 
 class Supervisor:
@@ -59,6 +61,8 @@ class Supervisor:
         job = self.current()
         if job.state not in ("starting", "running"):
             return
+        if job.state == "starting" and now() - job.created < SUBMITTING and not self.control.named(job.epoch):
+            return  # another process is about to submit it
         state = self.control.state(job)
         if state is None or state in ENDED:
             self.control.require_same(job)
@@ -74,7 +78,7 @@ class Supervisor:
             if unknown:
                 message = f"cluster runs `{unknown[0]}`, which store `{self.control.store.address}` does not know; correct [store] url, or run `unskew stream rebuild` if the store was lost"
                 raise InputError(message)
-            self.control.start(self.source)
+            self.control.first(self.source)
         job = self.control.job(self.source)
         if self.job is None or job.epoch != self.job.epoch:
             self.waiting = None
@@ -90,3 +94,4 @@ class Supervisor:
         if self.waiting.over():
             self.control.store.start_epoch(self.source, job.epoch)
             self.say(f"{job.epoch}: reads see it")
+            self.control.replace_older(self.source)

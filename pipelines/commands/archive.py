@@ -58,11 +58,16 @@ def archive(
         return
     from unskew.online.live.archive_metrics import Metrics  # noqa: PLC0415 - starts Kafka's client
     from unskew.online.live.archiver import Archiver, Pace  # noqa: PLC0415
+    from unskew.online.live.replay import KEPT  # noqa: PLC0415
     from unskew.online.live.settings import load_settings  # noqa: PLC0415
     from unskew.online.live.topic_reader import TopicReader  # noqa: PLC0415
+    from unskew.online.live.topics import make_topics  # noqa: PLC0415
 
     pace, stop = Pace(rows, parse_duration(every)), until_told()
-    reader = TopicReader(load_settings(settings).kafka, plan.topic)
+    kafka = load_settings(settings).kafka
+    if served:  # this topic is ours: a server makes it with its first row, which may come later
+        make_topics(kafka, {plan.topic: kafka.partitions}, KEPT)
+    reader = TopicReader(kafka, plan.topic)
     try:
         archiver = Archiver(
             plan, reader, folder,

@@ -179,8 +179,10 @@ def test_the_services_work_together(containers: Containers) -> None:
             return found
 
         wait(lambda: count() == 3, PATIENCE, lambda: containers.log("materialiser"))
-    archive = containers.folder / "build" / "live" / "transactions"
-    wait(lambda: rows(archive) == 3, PATIENCE, lambda: containers.log("archiver"))
+        client.read([{"customer_id": each, "terminal_id": 3, "amount": "1"} for each in range(100)])
+    archive = containers.folder / "build" / "live"
+    wait(lambda: rows(archive / "transactions") == 3, PATIENCE, lambda: containers.log("archiver"))
+    wait(lambda: rows(archive / "served") > 0, PATIENCE, lambda: containers.log("archiver-served"))
     for job in read("deploy/prometheus.yml")["scrape_configs"]:
         for target in (each for config in job.get("static_configs", []) for each in config["targets"]):
             assert "unskew_" in told(f"{target}/metrics").text
