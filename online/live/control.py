@@ -29,7 +29,7 @@ from unskew.online.live.topics import (
     topic_id,
     topic_of,
 )
-from unskew.online.store import BEGINNING, Store
+from unskew.online.store import BEGINNING, NO_GENERATION, Store
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
@@ -413,6 +413,18 @@ class Control:
             for job_id, name in running.items()
             if is_epoch_of(name, self.plan.name, source) and name not in known
         }
+
+    def hidden_views(self, source: str) -> list[str]:
+        """Return the views that a read of these definitions lacks until an upload of them: their closed tiles are of others."""
+        pointer = self.store.pointer(source)
+        if pointer is None or pointer.generation == NO_GENERATION:
+            return []
+        found = []
+        for view in (each for each in self.plan.views if each.source == source):
+            held = self.store.content("closed", str(pointer.generation), view.name)
+            if held is None or any(held.features.get(each.name) != each.fingerprint for each in view.features):
+                found.append(view.name)
+        return found
 
     def cost(self, source: str) -> int:
         """Return how many messages a new job of a source would read again."""

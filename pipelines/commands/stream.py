@@ -204,7 +204,9 @@ def upgrade(
 ) -> None:
     """Replace the job of a source by one of the current definitions; reads change over once it has caught up."""
     with control(defs, name, source, settings, as_it_is=as_it_is) as (found, chosen):
-        changed = found.changed_views(chosen)
+        changed, hidden = found.changed_views(chosen), found.hidden_views(chosen)
+        if hidden:
+            typer.echo(f"views that reads have not until `unskew upload` of these definitions: {', '.join(hidden)}")
         if dry_run:
             typer.echo(f"views to compute anew: {', '.join(changed) or 'none'}")
             typer.echo(f"messages to read again: {found.cost(chosen)}" if changed else "nothing to do")
