@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from unskew.online.live.jobs import FATES, Job
+from unskew.online.live.jobs import Job
 from unskew.online.live.settings import KafkaSettings
-from unskew.online.live.topics import committed, end_offsets, topic_of
+from unskew.online.live.topics import committed, ends_of, topic_of
 from unskew.online.store import Store
 from unskew.pipelines.plan import SetPlan
 
@@ -38,8 +38,6 @@ class CatchingUp:
             done = dict(self.job.starts) | committed(self.settings, self.job.epoch, topic)
             if any(done.get(partition, 0) < end for partition, end in self.ends.items()):
                 return False
-            self.rows = {
-                name: end_offsets(self.settings, name) for view, name in self.job.topics.items() if view != FATES
-            }
+            self.rows = ends_of(self.settings, self.job.row_topics)
         taken = {name: self.store.offsets(name) for name in self.rows}
         return all(taken[name].get(part, 0) >= end for name, own in self.rows.items() for part, end in own.items())

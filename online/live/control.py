@@ -23,6 +23,7 @@ from unskew.online.live.topics import (
     committed,
     delete_topics,
     end_offsets,
+    ends_of,
     make_topics,
     offsets_since,
     partition_count,
@@ -127,8 +128,7 @@ class Control:
         starts = starting_offsets(self.settings, log, since, as_it_is=self.as_it_is)
         job = new_job(self.plan, source, self.settings, topic_id, starts, since, now())
         partitions = self.settings.kafka.partitions
-        rows = {name: partitions for view, name in job.topics.items() if view != FATES}
-        make_topics(self.settings.kafka, rows, TILES)
+        make_topics(self.settings.kafka, dict.fromkeys(job.row_topics, partitions), TILES)
         make_topics(
             self.settings.kafka,
             {job.topics[FATES]: partition_count(self.settings.kafka, topic)},
@@ -375,8 +375,24 @@ class Control:
         done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic)
         return {each: end - done.get(each, 0) for each, end in end_offsets(self.settings.kafka, topic).items()}
 
+    def rows_waiting(self, job: Job) -> int:
+        """Return how many rows of a job the store has not taken yet."""
+        ends = ends_of(self.settings.kafka, () if job.state == "replaced" else job.row_topics)  # its topics are deleted
+        taken = {name: self.store.offsets(name) for name in ends}
+        return sum(max(end - taken[name].get(each, 0), 0) for name, own in ends.items() for each, end in own.items())
+
     def account(self, job: Job) -> Account:
-        """Return what became of every message up to the job's last checkpoint."""
+        """Return what became of every message up to the job's last checkpoint.
+
+        Raises
+        ------
+        EngineError
+            If the store has not taken all rows yet, or counts do not add up.
+        """
+        waiting = self.rows_waiting(job)
+        if waiting:
+            message = f"store has yet to take `{waiting}` rows of job `{job.epoch}`, so its events cannot be counted; wait for `unskew materialize`"
+            raise EngineError(message)
         done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic_of(self.plan.source(job.source)))
         read = sum(done.values()) - sum(job.starts.values())
         return take_account(self.plan, job, self.store, self.settings.kafka, read)

@@ -13,7 +13,7 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from unskew.online.live.control import Control
-from unskew.online.live.jobs import FATES, Job
+from unskew.online.live.jobs import Job
 from unskew.online.live.local import LocalSystem
 from unskew.online.live.scraping import NOTHING, scrape
 from unskew.online.live.topics import partitions_of, topic_of
@@ -191,7 +191,7 @@ class Observer:
 
     def lag(self, control: Control, consumer: Any) -> int:
         """Return how many messages of the jobs are not in the store; a materialiser that hangs would not say."""
-        topics = [topic for job in self.jobs.values() for view, topic in job.topics.items() if view != FATES]
+        topics = [topic for job in self.jobs.values() for topic in job.row_topics]
         ends = consumer.end_offsets([place for each in topics for place in partitions_of(consumer, each)])
         return int(sum(ends.values())) - sum(sum(control.store.offsets(each).values()) for each in topics)
 

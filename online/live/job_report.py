@@ -28,6 +28,7 @@ def described(control: Control, job: Job) -> dict[str, object]:
         "restarts": None if found is None else found.restarts,
         "checkpoint_age_s": None if age is None else round(age, 1),
         "messages_waiting": sum(control.lag(job).values()),
+        "rows_waiting": control.rows_waiting(job),
         "events_applied": {each: store.written(job.epoch, each).applied for each in job.views},
         "writes_rejected": store.written(job.epoch).rejected,
         "problem": "" if found is None else found.problem,

@@ -87,6 +87,11 @@ class Job:
         """Its newest name on the cluster."""
         return self.job_ids[-1] if self.job_ids else ""
 
+    @property
+    def row_topics(self) -> list[str]:
+        """Where it writes the rows of its views."""
+        return [topic for view, topic in self.topics.items() if view != FATES]
+
     def as_(self, state: State) -> Job:
         """Return the job in another state."""
         return replace(self, state=state)

@@ -83,7 +83,9 @@ class Supervisor:
         if self.job is None or job.epoch != self.job.epoch:
             self.waiting = None
             for each in self.control.changed(job)[:1]:
-                self.say(f"{job.epoch}: computes other definitions of view `{each}`, so it is watched but cannot be resumed from here; run `unskew stream upgrade`, or start this with the definitions of the job")
+                self.say(
+                    f"{job.epoch}: computes other definitions of view `{each}`, so it is watched but cannot be resumed from here; run `unskew stream upgrade`, or start this with the definitions of the job"
+                )
         self.job = job
         return job
 

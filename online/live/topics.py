@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from kafka import KafkaConsumer, TopicPartition
@@ -154,9 +154,18 @@ def partitions_of(client: KafkaConsumer, topic: str) -> list[TopicPartition]:
 
 def end_offsets(settings: KafkaSettings, topic: str) -> dict[int, int]:
     """Return for each partition the offset that its next message will have."""
+    return ends_of(settings, [topic])[topic]
+
+
+def ends_of(settings: KafkaSettings, topics: Sequence[str]) -> dict[str, dict[int, int]]:
+    """Return `end_offsets` of several topics."""
+    found: dict[str, dict[int, int]] = {each: {} for each in topics}
     with reading(settings) as client:
-        ends = client.end_offsets(partitions_of(client, topic))
-    return {each.partition: offset for each, offset in ends.items()}
+        for place, offset in client.end_offsets(
+            [each for name in topics for each in partitions_of(client, name)]
+        ).items():
+            found[place.topic][place.partition] = offset
+    return found
 
 
 def offsets_since(settings: KafkaSettings, topic: str, instant: int | None) -> dict[int, int]:
