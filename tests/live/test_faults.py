@@ -2,8 +2,9 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
@@ -12,11 +13,14 @@ from kafka.admin import KafkaAdminClient
 from redis import Redis
 
 from tests.live.conftest import NewWorld
+from tests.live.serving import checked, reads, serve
 from tests.live.small_disk import SmallDisk
 from tests.live.world import World, wait
 from unskew.online.live.broker import Broker
 from unskew.online.live.cluster import FlinkCluster
+from unskew.online.live.processes import free_port
 from unskew.online.live.redis_server import RedisServer
+from unskew.pipelines.folders import read_files
 
 RATE = 100.0  # payments/s
 PAUSE = 30.0  # s that Redis sleeps
@@ -113,62 +117,118 @@ def survives_a_writer_from_the_past(world: World, late: str, redis: RedisServer)
     world.payments.step = step
 
 
+def one_job_runs(world: World) -> None:
+    """Look for the job on the cluster: it was resumed, and no other was left."""
+    assert any("resuming" in (world.folder / f"{each}.log").read_text() for each in ("run", "run-2"))
+    with world.control() as control:
+        job = control.job("payments")
+        found = {
+            job_id: each for job_id, each in control.cluster.running().items() if each.startswith("live-payments-")
+        }
+    assert found == {job.job_id: job.epoch}
+
+
+def all_that_was_served_is_explained(world: World, statuses: Sequence[int]) -> None:
+    """Compare what was answered in the middle of all faults with the archive, which has every message once."""
+    world.processes["serve-2"].end()  # what waits is written
+    world.processes["archive-2"].end()
+    found = checked(world)
+    assert found["unexplained"] == 0, found
+    assert found["causes"].keys() <= {"in_flight", "late"}
+    assert set(statuses) <= {200, 503, 0}, "0: nobody answered"
+    assert found["probes"] > 2 * statuses.count(200), "of six entities three are sampled; what died took some along"
+    assert read_files(world.folder / "archive").num_rows == world.messages - world.poison
+
+
+@dataclass
+class Faults:
+    """What happens to the parts of a world."""
+
+    world: World
+    broker: Broker
+    cluster: FlinkCluster
+    redis_server: RedisServer
+    port: int = field(default_factory=free_port)  # of the feature server
+
+    def start(self) -> str:
+        """Start the parts; return the feature server's address."""
+        self.world.start("materialize", "materialize")
+        self.world.start("archive", "archive")
+        for name in ("run", "run-2"):  # two by mistake: one job comes of it, now and after each loss
+            self.world.start(name, "stream", "run")
+        wait(self.world.read_by, told=(self.world.folder / "run.log").read_text)
+        return serve(self.world, port=self.port)
+
+    def task_manager(self) -> None:
+        self.cluster.kill_task_manager()
+        self.cluster.start_task_manager()
+
+    def job_manager(self) -> None:
+        assert self.cluster.job_manager is not None
+        self.cluster.job_manager.kill()
+        self.cluster.start_job_manager()
+
+    def kafka(self) -> None:
+        self.broker.kill()
+        self.broker.start()
+
+    def redis(self) -> None:
+        self.redis_server.kill()
+        time.sleep(1)
+        self.redis_server.start()
+
+    def paused_redis(self) -> None:
+        assert self.redis_server.process is not None
+        self.redis_server.process.signal(signal.SIGSTOP)
+        time.sleep(PAUSE)
+        self.redis_server.process.signal(signal.SIGCONT)
+
+    def materialiser(self) -> None:
+        self.world.processes["materialize"].kill()
+        self.world.start("materialize-2", "materialize")
+        self.world.start("materialize-3", "materialize")
+
+    def archiver(self) -> None:
+        self.world.processes["archive"].kill()
+        self.world.start("archive-2", "archive")
+
+    def server(self) -> None:
+        self.world.processes["serve"].kill()
+        serve(self.world, "serve-2", self.port)
+
+    def partition(self) -> None:
+        client = KafkaAdminClient(**self.world.settings.kafka.client())
+        client.create_partitions({self.world.topic: self.world.partitions + 1})
+        client.close()
+
+    def burst(self) -> None:
+        self.world.send(8_000, 10 * RATE)
+
+    def copies(self) -> None:
+        found = self.world.payments.newest(10_000)
+        assert len(found) == 10_000
+        self.world.send_again(found)
+
+
 def test_every_part_may_die(
     small_disk: SmallDisk, new_world: NewWorld, broker: Broker, flink_cluster: FlinkCluster, redis_server: RedisServer
 ) -> None:
     world = new_world("redis")
-    one = world.start("materialize", "materialize")
-    world.start("run", "stream", "run")
-    wait(world.read_by, told=(world.folder / "run.log").read_text)
-
-    def task_manager() -> None:
-        flink_cluster.kill_task_manager()
-        flink_cluster.start_task_manager()
-
-    def job_manager() -> None:
-        assert flink_cluster.job_manager is not None
-        flink_cluster.job_manager.kill()
-        flink_cluster.start_job_manager()
-
-    def kafka() -> None:
-        broker.kill()
-        broker.start()
-
-    def redis() -> None:
-        redis_server.kill()
-        time.sleep(1)
-        redis_server.start()
-
-    def paused_redis() -> None:
-        assert redis_server.process is not None
-        redis_server.process.signal(signal.SIGSTOP)
-        time.sleep(PAUSE)
-        redis_server.process.signal(signal.SIGCONT)
-
-    def materialiser() -> None:
-        one.kill()
-        world.start("materialize-2", "materialize")
-        world.start("materialize-3", "materialize")
-
-    def partition() -> None:
-        client = KafkaAdminClient(**world.settings.kafka.client())
-        client.create_partitions({world.topic: world.partitions + 1})
-        client.close()
-
-    def burst() -> None:
-        world.send(8_000, 10 * RATE)
-
-    survives(world, task_manager)
-    survives(world, materialiser)
-    survives(world, redis)
-    survives(world, paused_redis, PAUSE + 2)
-    survives_a_writer_from_the_past(world, "materialize-2", redis_server)
-    survives_a_full_disk(world, small_disk, flink_cluster)
-    survives(world, kafka)
-    survives(world, job_manager)
-    survives(world, partition)
-    survives(world, burst, 9.0)
-    copies = world.payments.newest(10_000)
-    assert len(copies) == 10_000
-    survives(world, lambda: world.send_again(copies))
-    assert "resuming" in (world.folder / "run.log").read_text()
+    faults = Faults(world, broker, flink_cluster, redis_server)
+    with reads(world, faults.start(), pause=1.0) as statuses:
+        survives(world, faults.task_manager)
+        survives(world, faults.materialiser)
+        survives(world, faults.archiver)
+        survives(world, faults.server)
+        survives(world, world.send_poison)
+        survives(world, faults.redis)
+        survives(world, faults.paused_redis, PAUSE + 2)
+        survives_a_writer_from_the_past(world, "materialize-2", redis_server)
+        survives_a_full_disk(world, small_disk, flink_cluster)
+        survives(world, faults.kafka)
+        survives(world, faults.job_manager)
+        survives(world, faults.partition)
+        survives(world, faults.burst, 9.0)
+        survives(world, faults.copies)
+    one_job_runs(world)
+    all_that_was_served_is_explained(world, statuses)

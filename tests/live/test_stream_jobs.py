@@ -8,6 +8,7 @@ from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailable
 from redis import Redis
 
 from tests.live.conftest import NewWorld
+from tests.live.serving import run
 from tests.live.world import World, wait
 from unskew.online.live.beginnings import starting_offsets
 from unskew.online.live.control import now
@@ -181,23 +182,45 @@ def test_a_job_without_checkpoints_does_not_begin_anew_over_what_it_has_written(
         assert control.cluster.running() == {}
 
 
-def test_a_lost_store_is_built_again_from_the_log(new_world: NewWorld, redis_server: RedisServer) -> None:
+def rebuilt(world: World, *words: str) -> None:
+    """Replace the job by one that reads the log again; then all is there, and each message has one fate."""
+    name = f"rebuild{len(world.processes)}"
+    rebuild = world.start(name, "stream", "rebuild", *words)
+    wait(lambda: not rebuild.alive(), told=(world.folder / f"{name}.log").read_text)
+    world.send(100)
+    world.settle()
+    world.require_parity()
+    with world.control() as control:
+        job = control.job("payments")
+        found = control.account(job)
+        ends = end_offsets(world.settings.kafka, world.topic)
+    assert found.read == sum(ends.values()) - sum(job.starts.values()) == found.applied + found.late + found.archived
+
+
+def test_a_lost_store_and_a_topic_made_again_are_survived(new_world: NewWorld, redis_server: RedisServer) -> None:
     world = new_world("redis")
     world.start("materialize", "materialize")
     with world.control() as control:
         lost = control.submit("payments")
-    world.send(500)
+    world.payments.step, world.payments.share_late = 400_000, 0.0  # an upload has late events, the ideal has not
+    world.send(1500)  # five days
     world.settle()
     with Redis.from_url(redis_server.address) as client:
         client.flushall()
     world.send(200)
     with world.control() as control:
         assert control.jobs("payments") == []
-    rebuild = world.start("rebuild", "stream", "rebuild")
-    wait(lambda: not rebuild.alive(), told=(world.folder / "rebuild.log").read_text)
-    world.send(100)
-    world.settle()
-    world.require_parity()
-    world.require_account()
+    run(world, "archive", "--once")
+    cut = str(world.payments.now - 60_000)  # the topic's clock is not this machine's
+    words = ("--events", str(world.folder / "archive"), "--output", str(world.folder / "upload"), "--cut", cut)
+    run(world, "upload", *words, "--store", world.store_url)
+    rebuilt(world)
     with world.control() as control:
         assert control.cluster.jobs()[lost.job_id] == "CANCELED"
+
+    run(world, "archive", "--once")
+    with administration(world.settings.kafka) as client:
+        client.delete_topics([world.topic])
+        wait(lambda: world.topic not in client.list_topics())
+    run(world, "replay", str(world.folder / "archive"))
+    rebuilt(world, "--as-it-is")

@@ -82,6 +82,7 @@ class Payments:
     shops: int = 8
     now: int = START
     step: int = 20_000  # ms between two arrivals, at most
+    share_late: float = 0.002
     ids: int = 0
     late: int = 0
     sent: list[dict[str, Any]] = field(default_factory=list)
@@ -91,10 +92,10 @@ class Payments:
     def __post_init__(self) -> None:
         self.draw = np.random.default_rng(self.seed)
 
-    def take(self, n: int, late: float = 0.002) -> list[tuple[bytes, bytes, int]]:
+    def take(self, n: int) -> list[tuple[bytes, bytes, int]]:
         """Return key, value and timestamp of `n` messages; events are up to a minute, or days, behind."""
         with self.lock:
-            return [self.one(bool(self.draw.random() < late)) for _ in range(n)]
+            return [self.one(bool(self.draw.random() < self.share_late)) for _ in range(n)]
 
     def one(self, late: bool) -> tuple[bytes, bytes, int]:
         self.now += int(self.draw.integers(0, self.step))
@@ -209,12 +210,14 @@ class World:
         self.produce(messages)
 
     def send_poison(self) -> None:
-        """Send what no source accepts."""
+        """Send what no source accepts, and an event that is too late by decades."""
         future = orjson.dumps({"id": 0, "at": 4_070_908_800_000, "card": 1, "shop": "s", "paid": "1"})
         wrong = orjson.dumps({"id": 0, "at": self.payments.now, "card": 1, "shop": 7, "paid": "1"})
         own = [*POISON, future, wrong]
         self.poison += len(own)
-        self.produce([(b"poison", each, self.payments.now) for each in own])
+        self.payments.late += 1
+        past = orjson.dumps({"id": 0, "at": -1, "card": 1, "shop": "s", "paid": "1"})
+        self.produce([(b"poison", each, self.payments.now) for each in (*own, past)])
 
     def job(self) -> Job:
         with self.control() as control:

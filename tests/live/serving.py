@@ -1,0 +1,77 @@
+"""A feature server of a world, read all the while; then all that it served is checked against the archive."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import httpx
+
+from tests.live.world import World, wait
+
+
+def run(world: World, *words: str) -> str:
+    """Run a command of ours to its end."""
+    return ended(begun(world, *words))
+
+
+def begun(world: World, *words: str) -> "subprocess.Popen[str]":
+    """Start a command of ours."""
+    return subprocess.Popen(world.command(*words), cwd=world.folder, stdout=subprocess.PIPE, text=True)
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    """Return what a command printed; it must have succeeded."""
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    return said
+
+
+def serve(world: World, name: str = "serve", port: int = 0) -> str:
+    """Start a server that logs the rows of half the entities; return its address."""
+    server = world.start(name, "serve", "--port", str(port), "--served-share", "0.5")
+    log = world.folder / f"{name}.log"
+    wait(lambda: "http://" in log.read_text() or not server.alive(), told=log.read_text)
+    found = re.search(r"http://\S+", log.read_text())
+    assert found is not None, log.read_text()
+    return found.group()
+
+
+@contextmanager
+def reads(world: World, address: str, pause: float = 0.05) -> Iterator[list[int]]:
+    """Read features all the while, at the instant that the traffic has come to; give the replies' statuses, 0 for none."""
+    stop, statuses = Event(), []
+
+    def ask() -> None:
+        with httpx.Client(base_url=address, timeout=10) as client:
+            while not stop.wait(pause):
+                rows = [{"card": card, "shop": f'shop {card % 8} é, "x"'} for card in range(0, 40, 7)]
+                asked = {"set": "live", "rows": rows, "at": world.payments.now + 1}
+                try:
+                    statuses.append(client.post("/v1/features", json=asked).status_code)
+                except httpx.TransportError:
+                    statuses.append(0)
+
+    thread = Thread(target=ask)
+    thread.start()
+    try:
+        yield statuses
+    finally:
+        stop.set()
+        thread.join()
+
+
+def checked(world: World) -> Any:
+    """Archive what is left, and return the report on all that was served."""
+    run(world, "archive", "--once")
+    run(world, "archive", "--served", "--archive", str(world.folder / "served"), "--once")
+    return report(world)
+
+
+def report(world: World) -> Any:
+    """Return the report on what is in the archives."""
+    given = ("--served", str(world.folder / "served"), "--events", str(world.folder / "archive"))
+    return json.loads(run(world, "parity", *given, "--output", str(world.folder / "report"), "--json"))
