@@ -1,4 +1,4 @@
-"""What `POST /v1/features` is asked: of JSON, or of rows in Arrow with the rest in the address."""
+"""What `POST /v1/features` is asked: the part of a set, the instants, the rows."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qs
 
 import numpy as np
 import orjson
-import pyarrow as pa
 
 from unskew.online.asked import Asked, Form
 from unskew.online.kernels import Ints
@@ -26,7 +24,6 @@ from unskew.pipelines.types import Timestamp
 
 NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,18})?")
 FIELDS = ("set", "row", "rows", "features", "at")
-ADDRESS = ("set", "features", "at", "at_column")
 FIRST, LAST = Timestamp.bounds
 
 
@@ -135,44 +132,6 @@ def read_json(body: bytes) -> dict[str, Any]:
         message = "give `row` as an object with keys and request columns, or `rows` as a list of such objects"
         raise Refusal(422, "no_rows", message)
     found["rows"] = rows
-    return found
-
-
-def read_arrow(body: bytes, query: bytes, max_rows: int) -> dict[str, Any]:
-    """Return what a JSON body would hold: rows of an Arrow IPC stream, the rest of the address."""
-    given = {name: values[-1] for name, values in parse_qs(query.decode("latin-1")).items()}
-    for name in given:
-        if name not in ADDRESS:
-            message = f"parameter `{name}` is unknown; {nearest(name, ADDRESS)}"
-            raise Refusal(422, "unknown_field", message)
-    try:
-        with pa.ipc.open_stream(body) as reader:
-            batches, rows = [], 0
-            for batch in reader:
-                batch.validate(full=True)
-                rows += batch.num_rows
-                if rows > max_rows:
-                    raise too_many_rows(rows, max_rows)
-                batches.append(batch)
-            table = pa.Table.from_batches(batches, reader.schema)
-    except (pa.ArrowException, OSError) as error:
-        message = f"the body is no Arrow IPC stream: {str(error).splitlines()[0]}"
-        raise Refusal(400, "not_arrow", message) from None
-    found: dict[str, Any] = {name: given[name] for name in ("set", "at") if name in given}
-    if "features" in given:
-        found["features"] = given["features"].split(",")
-    if "at_column" in given:
-        column = given["at_column"]
-        if column not in table.column_names:
-            message = f"column `{column}` of at_column is not among the rows; {nearest(column, table.column_names)}"
-            raise Refusal(422, "invalid_at", message)
-        instants = table[column]
-        if not pa.types.is_integer(instants.type):
-            message = f"column `{column}` of at_column is `{instants.type}`; give int64, ms since 1970"
-            raise Refusal(422, "invalid_at", message)
-        found["at"] = instants.to_pylist()
-        table = table.drop_columns([column])
-    found["rows"] = table.to_pylist()
     return found
 
 
