@@ -60,7 +60,6 @@ class Events:
         self.producer = producer
         self.metrics = metrics
         self.max_waiting = max_waiting
-        self.waiting = 0
         self.clock = clock
 
     async def take(self, name: str, body: bytes, media: str) -> Reply:
@@ -75,14 +74,11 @@ class Events:
         of = self.source(name)
         lines = events_of(body, media)
         messages = self.messages(of, lines)
-        if self.waiting and self.waiting + len(messages) > self.max_waiting:
-            message = f"`{self.waiting}` events wait for the broker already; send them again later"
+        waiting = self.producer.waiting
+        if waiting and waiting + len(messages) > self.max_waiting:
+            message = f"`{waiting}` events wait for the broker already; send them again later"
             raise Refusal(503, "overloaded", message, retry_after=RETRY_SECONDS)
-        self.waiting += len(messages)
-        try:
-            places = await self.producer.put(of.source.topic, messages)
-        finally:
-            self.waiting -= len(messages)
+        places = await self.producer.put(of.source.topic, messages)
         self.metrics.events.labels(name, "written").inc(len(places))
         found = [{"partition": partition, "offset": offset} for partition, offset in places]
         return Reply(202, orjson.dumps({"source": name, "topic": of.source.topic, "events": found}))

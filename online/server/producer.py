@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -68,6 +69,11 @@ class Producer:
         Of the broker.
     timeout
         Seconds that messages may wait for it.
+
+    Attributes
+    ----------
+    waiting
+        Messages that are held here: until they are acknowledged or given up, and the thread has let go of them.
     """
 
     def __init__(self, settings: KafkaSettings, timeout: float) -> None:
@@ -75,6 +81,8 @@ class Producer:
         self.timeout = timeout
         self.threads = ThreadPoolExecutor(1, "unskew-events")
         self.client: Any = None
+        self.waiting = 0
+        self.lock = threading.Lock()
 
     async def put(self, topic: str, messages: Sequence[Message]) -> list[Place]:
         """Return partition and offset of each message, once the broker has all.
@@ -86,7 +94,8 @@ class Producer:
         """
         loop = asyncio.get_running_loop()
         puts = Puts(loop, loop.create_future(), len(messages))
-        self.threads.submit(self.send, topic, messages, puts)
+        self.hold(len(messages))
+        task = self.threads.submit(self.send, topic, messages, puts)
         try:
             async with asyncio.timeout(self.timeout):
                 return await puts.done
@@ -94,9 +103,18 @@ class Producer:
             LOG.warning("kafka did not acknowledge %d events: %s", len(messages), type(error).__name__)
             message = f"the broker has not acknowledged the events ({type(error).__name__}); send them again later"
             raise Refusal(503, "broker_down", message, retry_after=RETRY_SECONDS) from None
+        finally:
+            task.add_done_callback(lambda _: self.hold(-len(messages)))
+
+    def hold(self, count: int) -> None:
+        """Count messages that are held, or let go of; in any thread."""
+        with self.lock:
+            self.waiting += count
 
     def send(self, topic: str, messages: Sequence[Message], puts: Puts) -> None:
         """Hand messages to the client, in its thread."""
+        if puts.done.done():  # nobody waits for them: do not connect, either
+            return
         try:
             client = self.connected()
             for number, each in enumerate(messages):

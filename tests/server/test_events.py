@@ -1,8 +1,10 @@
 """Events over HTTP onto a real broker: judged, acknowledged, or refused."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,13 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from tests.server.processes import Served, serving
+from tests.server.world import PLANS
 from unskew.online.live.broker import Broker
+from unskew.online.live.settings import KafkaSettings
+from unskew.online.server.events import Events
+from unskew.online.server.metrics import Metrics
+from unskew.online.server.producer import Producer
+from unskew.online.server.refusal import Refusal
 
 EVENT = {"id": 1, "ts": 1_700_010_000_000, "who": 7, "shop": "a", "amount": "12.50", "big": None}
 PARTITIONS = 3
@@ -117,3 +125,30 @@ def test_a_broker_that_is_down_is_503_until_it_is_back(posting: Served, broker: 
     while posting.ask("POST", "/v1/events/tx", EVENT)[0] != 202:
         assert time.monotonic() < until
     assert len(messages(broker)) > before
+
+
+def test_nothing_is_kept_of_what_was_refused_while_the_broker_is_away() -> None:
+    #   s:       0    0.5        1
+    #   thread:  [connect for the first)[nothing is left to do
+    #   100:     [wait)[refused: nobody connects for them
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
+        address = "{}:{}".format(*silent.getsockname())
+        producer = Producer(KafkaSettings(address), timeout=0.5)
+        events = Events(PLANS.values(), producer, Metrics([]), max_waiting=100)
+        codes = asyncio.run(refusals(events, 101))
+        assert codes == ["broker_down"] * 100 + ["overloaded"]
+        until = time.monotonic() + 10
+        while producer.waiting:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        asyncio.run(producer.stop())
+
+
+async def refusals(events: Events, count: int) -> list[str]:
+    """Post events at a time; return why each was refused."""
+    body = json.dumps(EVENT).encode()
+    found = await asyncio.gather(
+        *(events.take("tx", body, "application/json") for _ in range(count)), return_exceptions=True
+    )
+    assert events.producer.waiting > 0  # the thread still connects
+    return [each.code for each in found if isinstance(each, Refusal)]
