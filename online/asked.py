@@ -31,6 +31,11 @@ class Asked:
     cells: Mapping[str, Sequence[Cell]]
     rows: int
 
+    def taken(self, rows: Sequence[int]) -> Asked:
+        """Return some of the rows."""
+        keys = {name: [own[row] for row in rows] for name, own in self.keys.items()}
+        return Asked(keys, {name: [own[row] for row in rows] for name, own in self.cells.items()}, len(rows))
+
 
 class Form:
     """The columns that a set's reads need.

@@ -44,6 +44,17 @@ class Column:
             return [self.texts[int(each)] if known else None for each, known in zip(data, valid, strict=True)]
         return data if all(valid) else [each if known else None for each, known in zip(data, valid, strict=True)]
 
+    def taken(self, rows: Sequence[int]) -> Column:
+        """Return the column of some of the rows."""
+        values, own = self.values, list(rows)
+        if values.offsets is None:
+            return Column(Values(values.data[own], values.valid[own]), self.texts)
+        starts, sizes = values.offsets[own], np.diff(values.offsets)[own]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], sizes)
+        inner = tuple(Values(each.data[places], each.valid[places]) for each in values.inner)
+        return Column(Values(values.data[places], values.valid[own], offsets, None, inner), self.texts)
+
     def lists(self, valid: Sequence[bool], offsets: Sequence[int]) -> list[Any]:
         """Return lists, or maps where the values have an inner column."""
         data: list[Any] = self.values.data[: offsets[-1]].tolist()

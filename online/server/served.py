@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from queue import Empty, Full, Queue
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,24 +17,37 @@ from unskew.online.live.served_source import served_source
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topics import make_topics
 from unskew.online.read import Reading
-from unskew.online.served_rows import chosen, served_row
+from unskew.online.served_rows import chosen, known_part, served_row
 from unskew.online.server.metrics import Metrics
 from unskew.online.server.question import Part
 
-MOST_WAITING = 2_000  # readings; more are dropped, and counted
+MOST_BYTES = 64 * 2**20  # of rows that wait for the broker; more are dropped, and counted
+ROW_BYTES = 2_000  # of a row beside its values and records
 KEPT = {"retention.ms": str(7 * 86_400_000), "message.timestamp.type": "CreateTime"}
 RETRY = 5.0  # s until a broker that was away is asked again
 LOG = logging.getLogger("unskew.server")
 
 
 class Offer(NamedTuple):
-    """A reading and those of its rows that are logged."""
+    """Rows that are logged, and nothing else of their reading.
+
+    Parameters
+    ----------
+    values
+        For each row its values in the order of the part's names, as JSON: maps as pairs.
+    """
 
     part: Part
     reading: Reading
     asked: Asked
     t: np.ndarray[Any, np.dtype[np.int64]]
-    rows: Sequence[int]
+    values: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it keeps."""
+        records = sum(len(opened or b"") for view in self.reading.views.values() for _, opened in view.records)
+        return 2 * records + sum(len(each) + ROW_BYTES for each in self.values)  # a view joins its records
 
 
 class ServedLog:
@@ -51,7 +65,9 @@ class ServedLog:
 
     def __init__(self, settings: KafkaSettings, share: float, metrics: Metrics) -> None:
         self.settings, self.share, self.metrics = settings, share, metrics
-        self.queue: Queue[Offer] = Queue(MOST_WAITING)
+        self.queue: SimpleQueue[Offer] = SimpleQueue()
+        self.bytes = 0  # of the queue, and of messages that the broker has not acknowledged
+        self.lock = threading.Lock()
         self.stopped = threading.Event()
         self.known: set[str] = set()
         self.producer: Any = None
@@ -71,10 +87,17 @@ class ServedLog:
         rows = chosen(asked, self.share)
         if not rows:
             return
-        try:
-            self.queue.put_nowait(Offer(part, reading, asked, t, rows))
-        except Full:
+        found = offered(part, reading, asked, t, rows)
+        if self.bytes and self.bytes + found.size > MOST_BYTES:
             self.metrics.served("dropped", len(rows))
+            return
+        self.hold(found.size)
+        self.queue.put(found)
+
+    def hold(self, size: int) -> None:
+        """Count bytes that are kept, or let go of; in any thread."""
+        with self.lock:
+            self.bytes += size
 
     def work(self) -> None:
         """Write rows until told to stop."""
@@ -87,8 +110,10 @@ class ServedLog:
                 self.write(found)
             except Exception:
                 LOG.exception("served rows were not logged")
-                self.metrics.served("dropped", len(found.rows))
+                self.metrics.served("dropped", len(found.values))
                 self.stopped.wait(RETRY)
+            finally:
+                self.hold(-found.size)
         if self.producer is not None:
             self.producer.close(timeout=5)
 
@@ -100,10 +125,12 @@ class ServedLog:
             self.known.add(source.topic)
         producer = self.connected()
         for key, value in messages(offer):
-            producer.send(source.topic, key=key, value=value).add_both(self.noted)
+            self.hold(len(value))
+            producer.send(source.topic, key=key, value=value).add_both(partial(self.noted, len(value)))
 
-    def noted(self, outcome: object) -> None:
+    def noted(self, size: int, outcome: object) -> None:
         """Count a row that is on the topic, or is not."""
+        self.hold(-size)
         self.metrics.served("dropped" if isinstance(outcome, BaseException) else "logged", 1)
 
     def connected(self) -> Any:
@@ -115,19 +142,24 @@ class ServedLog:
         return self.producer
 
 
+def offered(
+    part: Part, reading: Reading, asked: Asked, t: np.ndarray[Any, np.dtype[np.int64]], rows: Sequence[int]
+) -> Offer:
+    """Return rows of a reading to be logged."""
+    columns = [reading.columns[name].taken(rows).cells() for name in part.names]
+    values = [
+        orjson.dumps([list(each.items()) if isinstance(each, dict) else each for each in row])
+        for row in zip(*columns, strict=True)
+    ]
+    return Offer(part, known_part(reading, rows), asked.taken(rows), t[list(rows)], values)
+
+
 def messages(offer: Offer) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and value of each row."""
-    cells = {name: offer.reading.columns[name].cells() for name in offer.part.names}
-    first = next(iter(offer.asked.keys.values()))
-    for row in offer.rows:
+    fingerprint = offer.part.fingerprint
+    for row, entity in enumerate(next(iter(offer.asked.keys.values()))):
         at = int(offer.t[row])
-        values = {name: own[row] for name, own in cells.items()}
-        content = served_row(offer.reading, offer.asked, offer.part.form, values, row, at, offer.part.fingerprint)
-        entity = first[row]
-        message = {
-            "at": at,
-            "entity": entity.decode(),
-            "fingerprint": offer.part.fingerprint,
-            "content": content.decode(),
-        }
+        values = dict(zip(offer.part.names, orjson.loads(offer.values[row]), strict=True))
+        content = served_row(offer.reading, offer.asked, offer.part.form, values, row, at, fingerprint)
+        message = {"at": at, "entity": entity.decode(), "fingerprint": fingerprint, "content": content.decode()}
         yield entity, orjson.dumps(message)
