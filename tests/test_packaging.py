@@ -29,6 +29,7 @@ def test_every_package_is_listed() -> None:
         for folder in FOLDERS
         for each in (ROOT / folder).rglob("__init__.py")
     }
+    found.add("unskew")  # of folder top
     assert found == set(declared["packages"]) == set(declared["package-dir"])
 
 
@@ -62,10 +63,28 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     target = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(target)], check=True)
     modules = {str(each.relative_to(ROOT)) for folder in FOLDERS for each in (ROOT / folder).rglob("*.py")}
+    modules |= {str(each.relative_to(ROOT / "top")) for each in (ROOT / "top").rglob("*.py")}
     assert modules == {str(each.relative_to(target / "unskew")) for each in (target / "unskew").rglob("*.py")}
     assert (target / "unskew" / "online" / "live" / "pom.xml").is_file()
-    code = "import unskew.feature_defs.fraud as f, unskew.pipelines as p; print(p.plan(f.fraud).name, f.__file__)"
+    code = (
+        "import unskew.feature_defs.fraud as f, unskew.pipelines as p; from unskew import AsyncClient, Client;"
+        "print(p.plan(f.fraud).name, f.__file__, Client.read.__name__)"
+    )
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(target)!r}); {code}"]
     out = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     assert out.startswith("fraud ")
     assert str(target) in out
+
+
+def test_the_clients_are_at_the_top_and_cost_nothing_until_they_are_used() -> None:
+    code = "import sys, unskew; print(*sys.modules); from unskew import AsyncClient, Client; print(Client, AsyncClient)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    before, clients = done.stdout.splitlines()
+    assert not {"httpx", "pyarrow", "unskew.online"} & set(before.split())
+    assert clients == "<class 'unskew.online.server.client.Client'> <class 'unskew.online.server.client.AsyncClient'>"
+    with pytest.raises(ImportError, match="cannot import name 'Clients'"):
+        exec("from unskew import Clients")  # noqa: S102
+
+
+def test_the_top_imports_the_clients_alone() -> None:
+    assert imported_folders(ROOT / "top" / "__init__.py") == {"online"}

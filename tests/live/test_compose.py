@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,7 @@ def test_the_dockerfile_is_one() -> None:
 def test_the_image_has_what_the_services_use() -> None:
     text = (ROOT / "Dockerfile").read_text()
     folders = set(re.findall("^!([a-z_]+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
-    assert {each.split(".")[1] for each in packages()} <= folders
+    assert {each.split("/")[0] for each in packaged()} <= folders
     assert re.search(r"^USER \d+$", text, re.MULTILINE)
     for service in SERVICES.values():
         for word in service.get("command", []):
@@ -193,6 +194,7 @@ def test_the_image_has_what_the_services_use() -> None:
                 assert (ROOT / "feature_defs" / path.name).exists()
 
 
-def packages() -> list[str]:
-    found: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    return found
+def packaged() -> Iterable[str]:
+    """Return the folders of the packages."""
+    found: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    return found.values()
