@@ -3,9 +3,12 @@
 import asyncio
 import json
 import random
+import re
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
@@ -15,13 +18,15 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from tests.server.processes import Served, started
+from tests.redis_process import Server, redis_server
+from tests.server.processes import Served, serving, started
 from tests.server.test_features import AT, ROW
-from tests.server.world import END, PLANS, question
+from tests.server.world import END, PLANS, fill, question
 from unskew.online.read import FeatureReader
 from unskew.online.server.attempts import LONGEST_WAIT, Attempts
 from unskew.online.server.client import AsyncClient, Client, read_reply
 from unskew.online.server.wire import METADATA
+from unskew.online.store_redis import RedisStore
 from unskew.online.store_sqlite import SqliteStore
 from unskew.pipelines.errors import EngineError, InputError, StoreDown, StoreError
 
@@ -174,3 +179,62 @@ def test_servers_restart_one_after_the_other_and_no_read_fails(sig: int, store_p
         for each in servers:
             each.process.kill()
             each.process.wait(20)
+
+
+@pytest.fixture
+def behind_redis(uploads: Path, tmp_path: Path) -> Iterator[tuple[Served, Server]]:
+    """Return a server, and the Redis that it reads from."""
+    with redis_server(tmp_path, "--appendonly", "yes") as redis:
+        with RedisStore(redis.url) as store:
+            fill(store, uploads, ["cards"])
+        with serving(tmp_path, redis.url, "--set", "cards") as served:
+            yield served, redis
+
+
+def read_by(kind: str, url: str, deadline: float) -> dict[str, object]:
+    """Read a row by one of the clients."""
+    if kind == "Client":
+        with Client(url, "cards", deadline=deadline) as client:
+            return client.read([ROW], AT).row()
+
+    async def read() -> dict[str, object]:
+        async with AsyncClient(url, "cards", deadline=deadline) as client:
+            return (await client.read([ROW], AT)).row()
+
+    return asyncio.run(read())
+
+
+def refusals(served: Served) -> int:
+    """Return how many requests a server has answered by 503."""
+    text = served.ask("GET", "/metrics")[1].decode()
+    found = re.search(r'unskew_requests_total\{route="/v1/features",status="503"\} (\d+)', text)
+    return int(found[1]) if found else 0
+
+
+def test_clients_wait_for_a_store_that_is_down_until_it_is_back(behind_redis: tuple[Served, Server]) -> None:
+    served, redis = behind_redis
+    for kind in ("Client", "AsyncClient"):
+        before = read_by(kind, served.url, 10)
+        redis.end()
+        status, body, headers = served.ask("POST", "/v1/features", {"set": "cards", "row": ROW, "at": AT})
+        assert (status, body["error"]["code"], headers["retry-after"]) == (503, "store_down", "1")
+        refused, began = refusals(served), time.monotonic()
+        with ThreadPoolExecutor(1) as thread:
+            reading = thread.submit(read_by, kind, served.url, 60)
+            time.sleep(2.5)
+            redis.start()
+            assert reading.result() == before
+        attempts, seconds = refusals(served) - refused, time.monotonic() - began
+        assert seconds > 2 and 1 <= attempts <= seconds + 1  # no sooner than Retry-After says
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_a_store_that_stays_away_is_one_clear_error(behind_redis: tuple[Served, Server], kind: str) -> None:
+    served, redis = behind_redis
+    redis.end()
+    began = time.monotonic()
+    with pytest.raises(StoreDown) as refused:
+        read_by(kind, served.url, 3)
+    assert time.monotonic() - began < 10
+    wanted = r"no server answered within 3 seconds, after [23] attempts; the last one: store `redis://127.0.0.1:\d+/0` cannot be reached; .*"
+    assert re.fullmatch(wanted, str(refused.value))
