@@ -84,9 +84,11 @@ def broker_errors(settings: KafkaSettings) -> Iterator[None]:
         raise
     except KafkaError as error:
         said = str(error) or type(error).__name__
-        message = (
-            f"kafka at `{settings.bootstrap_servers}` failed: `{said}`; check that it runs, and [kafka] of the settings"
+        # who is refused is not told so by the client: it tries again until its time is over
+        login = (
+            ": sasl_mechanism, sasl_username, sasl_password" if settings.security_protocol.startswith("SASL") else ""
         )
+        message = f"kafka at `{settings.bootstrap_servers}` failed: `{said}`; check that it runs, and [kafka] of the settings{login}"
         raise EngineError(message) from error
 
 
