@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,12 +123,11 @@ def replay(source: SourcePlan, archive: Path, settings: KafkaSettings, *, origin
     folder = archive / QUARANTINE
     with disk(archive), hold(folder / ".replay.lock", f"quarantine `{folder}` is being replayed", "wait for that one"):
         whole_lines(folder / REPLAYED)
-        found = list(acceptable(source, archive))
         with (folder / REPLAYED).open("a", encoding="utf-8") as log:
-            taken = Recorder(found, log)
-            messages = (Message(each.arrival, each.key, each.raw or b"", each.place[1]) for each in found)
-            sent = produce(settings, source.topic, messages, clock=not original, taken=taken)
-            taken.sync()
+            recorder = Recorder(log)
+            messages = recorder.sending(acceptable(source, archive))
+            sent = produce(settings, source.topic, messages, clock=not original, taken=recorder.taken)
+            recorder.sync()
         return sent
 
 
@@ -142,13 +141,19 @@ def whole_lines(path: Path) -> None:
 class Recorder:
     """Writes down each message that the broker has taken again."""
 
-    def __init__(self, messages: list[Quarantined], log: Any) -> None:
-        """Begin with the first."""
-        self.waiting, self.log, self.count = iter(messages), log, 0
+    def __init__(self, log: Any) -> None:
+        self.log, self.count = log, 0
+        self.waiting: deque[Place] = deque()  # of messages that are on their way
 
-    def __call__(self, partition: int, offset: int) -> None:
+    def sending(self, found: Iterable[Quarantined]) -> Iterator[Message]:
+        """Yield what is sent, one after the other."""
+        for each in found:
+            self.waiting.append(each.place)
+            yield Message(each.arrival, each.key, each.raw or b"", each.place[1])
+
+    def taken(self, partition: int, offset: int) -> None:
         """Note where the next message is now."""
-        topic, old_partition, old = next(self.waiting).place
+        topic, old_partition, old = self.waiting.popleft()
         entry = {"topic": topic, "partition": old_partition, "offset": old, "to": [partition, offset]}
         self.log.write(json.dumps(entry) + "\n")
         self.count += 1

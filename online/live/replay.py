@@ -21,7 +21,7 @@ KEPT = {
     "retention.ms": "-1",
     "message.timestamp.type": "CreateTime",
 }  # a log of years ago would be deleted within minutes
-IN_FLIGHT = 20_000  # messages that wait for the broker's word
+IN_FLIGHT, BYTES = 20_000, 64 << 20  # messages that wait for the broker's word, and their size
 SHUFFLED = 10_000  # messages that disorder looks at together
 COPY_BY = 10_000  # ms within which a copy comes
 PATIENCE = 120  # s for the broker to take a message
@@ -174,25 +174,29 @@ def produce(
         If the broker refuses one, or does not answer.
     """
     done, begun = Sent(), time.monotonic()
-    waiting: deque[Any] = deque()
+    waiting: deque[tuple[Any, int]] = deque()
+    size = 0
     with broker_errors(settings), sending(settings) as producer:
         for each in messages:
             stamp = time.time_ns() // 1_000_000 if clock else each.arrival
-            waiting.append(producer.send(topic, each.value, each.key, partition=each.partition, timestamp_ms=stamp))
+            future = producer.send(topic, each.value, each.key, partition=each.partition, timestamp_ms=stamp)
+            waiting.append((future, len(each.value)))
+            size += len(each.value)
             done.messages += 1
-            if len(waiting) > IN_FLIGHT:
-                confirm(waiting.popleft(), taken)
+            while len(waiting) > IN_FLIGHT or size > BYTES:
+                size -= confirm(*waiting.popleft(), taken)
         producer.flush()
-        for future in waiting:
-            confirm(future, taken)
+        for sent in waiting:
+            confirm(*sent, taken)
     done.seconds = time.monotonic() - begun
     return done
 
 
-def confirm(future: Any, taken: Callable[[int, int], None]) -> None:
-    """Wait until the broker has a message."""
+def confirm(future: Any, size: int, taken: Callable[[int, int], None]) -> int:
+    """Wait until the broker has a message; return its size."""
     place = future.get(timeout=PATIENCE)
     taken(place.partition, place.offset)
+    return size
 
 
 @contextmanager

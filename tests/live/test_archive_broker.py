@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from unskew.online.live.archiver import Archiver
 from unskew.online.live.broker import Broker
 from unskew.online.live.fates import ApartCounts, take_account
 from unskew.online.live.jobs import FATES, Job
-from unskew.online.live.quarantine import replay, replayed, summary
+from unskew.online.live.quarantine import Quarantined, replay, replayed, summary
 from unskew.online.live.replay import KEPT, Disturbance, Message, Tempo, arriving, disturbed, paced, produce
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topic_reader import TopicReader
@@ -284,6 +285,28 @@ def test_the_quarantine_is_replayed_once(
     assert not replayed(archive)
     with pytest.raises(InputError, match="counts every copy"):
         replay(source_without_id(topic), archive, settings)
+
+
+def test_a_replay_holds_only_what_is_on_its_way(
+    tmp_path: Path, settings: KafkaSettings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[Quarantined]] = []
+    most = 0
+
+    def found(*_: object) -> Iterator[Quarantined]:
+        nonlocal most
+        for n in range(300):
+            each = Quarantined((topic, n % 2, n), NOW, "malformed", value(n), None)
+            alive.append(weakref.ref(each))
+            most = max(most, sum(one() is not None for one in alive))
+            yield each
+
+    monkeypatch.setattr("unskew.online.live.quarantine.acceptable", found)
+    monkeypatch.setattr("unskew.online.live.replay.BYTES", 5_000)
+    (tmp_path / "_quarantine").mkdir()
+    assert replay(source_of(topic), tmp_path, settings).messages == 300
+    assert replayed(tmp_path) == {(topic, n % 2, n) for n in range(300)}
+    assert most < 5
 
 
 def source_without_id(topic: str) -> SourcePlan:
