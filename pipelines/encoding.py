@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from numbers import Integral, Real
 from typing import Any
 
 from unskew.pipelines.errors import InputError
@@ -66,9 +67,17 @@ def encode_number(column: ColumnPlan, value: Any) -> int | None:
         return milliseconds(value)
     if kind in ("int", "timestamp"):
         return int(value) if hasattr(value, "__index__") else None
-    if kind == "float":
-        return quanta(float(value), column.type.quantum)
-    return encode_decimal(value, column.type.units)
+    if not isinstance(value, Real | Decimal):
+        return None
+    return quanta(as_float(value), column.type.quantum) if kind == "float" else encode_decimal(value, column.type.units)
+
+
+def as_float(value: Any) -> float:
+    """Return a number as a float; what overflows one is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def quanta(value: float, quantum: float) -> int:
@@ -77,8 +86,9 @@ def quanta(value: float, quantum: float) -> int:
     return math.floor(steps) if math.isfinite(steps) else 2**100
 
 
-def encode_decimal(value: Any, units: int) -> int | None:
+def encode_decimal(given: Any, units: int) -> int | None:
     """Return a decimal times its units; None where it has a digit too many. Floats may carry rounding noise."""
+    value = int(given) if isinstance(given, Integral) else given if isinstance(given, Decimal) else as_float(given)
     if isinstance(value, float):
         if abs(value) >= SAFE:
             return 2**100

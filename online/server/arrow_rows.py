@@ -165,15 +165,19 @@ def read_instants(table: pa.Table, column: str) -> list[int]:
 
 def python_rows(table: pa.Table, max_bytes: int) -> list[dict[str, Any]]:
     """Return rows as Python objects; a text counts each time: views and dictionaries may repeat it at no cost."""
-    columns, size = [], 0
-    for column in table.columns:
+    columns, size, names = [], 0, table.column_names
+    for name, column in zip(names, table.columns, strict=True):
         found = []
         for cell in column:
-            value = cell.as_py()
+            try:
+                value = cell.as_py()
+            except (OverflowError, LookupError, ValueError) as error:
+                what = f"column `{name}` of type `{column.type}` has a value, or a time zone, that cannot be read"
+                message = f"{what}: `{error}`; give instants as int64, ms since 1970"
+                raise Refusal(422, "invalid_row", message) from None
             if isinstance(value, str):
                 size += len(value)
                 check_bytes(size, max_bytes)
             found.append(value)
         columns.append(found)
-    names = table.column_names
     return [{name: own[row] for name, own in zip(names, columns, strict=True)} for row in range(table.num_rows)]

@@ -1,13 +1,17 @@
 """The online read over a store that took the stream's rows gives the oracle's values."""
 
+import decimal
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +26,13 @@ from unskew.online.materialise import Materialiser
 from unskew.online.read import FeatureReader
 from unskew.online.store import Store
 from unskew.online.upload import load_upload
-from unskew.pipelines import plan
+from unskew.pipelines import Decimal, Float, Int64, Timestamp, plan
 from unskew.pipelines.arrow import python_values
 from unskew.pipelines.backends import oracle
-from unskew.pipelines.plan import SourcePlan
+from unskew.pipelines.encoding import encode_cell
+from unskew.pipelines.errors import InputError
+from unskew.pipelines.plan import ColumnPlan, SourcePlan
+from unskew.pipelines.types import DataType
 
 PLAN = plan(EVERYTHING)
 Fresh = Callable[[], Store]
@@ -95,6 +102,28 @@ def test_closed_and_open_tiles_together_read_as_the_oracle_says(fresh_store: Fre
         for view in PLAN.reads:
             for name, value in expected(view, events[view.source], row).items():
                 assert plain(found[name][number]) == plain(value), (name, row)
+
+
+@pytest.mark.parametrize("type_", [Decimal(12, 2), Float(-1e6, 1e6), Int64, Timestamp])
+@pytest.mark.parametrize(
+    "value",
+    ["1", True, [1], [], {"a": 1}, [0, [1, 2, 5], -1], (0, (1, 2, 5), -1), b"1", date(2025, 1, 1), timedelta(1), 1j],
+)
+def test_a_value_of_another_kind_is_no_number(type_: DataType, value: object) -> None:
+    with pytest.raises(InputError, match="of column `x` is not of type"):
+        encode_cell(ColumnPlan("x", type_), value)
+
+
+@pytest.mark.parametrize("type_", [Decimal(12, 2), Float(-1e6, 1e6), Int64])
+def test_any_number_is_encoded_or_out_of_range(type_: DataType) -> None:
+    column = ColumnPlan("x", type_)
+    one = encode_cell(column, 1)
+    assert encode_cell(column, np.int64(1)) == one == encode_cell(column, np.int8(1))
+    if type_.kind != "int":
+        assert encode_cell(column, np.float32(1)) == one == encode_cell(column, decimal.Decimal("1.00"))
+    for each in (10**400, -(10**400)):
+        with pytest.raises(InputError, match="of column `x` is out of its range"):
+            encode_cell(column, each)
 
 
 def held(

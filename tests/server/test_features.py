@@ -69,6 +69,12 @@ def test_some_features_need_only_their_own_columns(server: Served, store_path: P
         (422, {"set": "cards", "row": ROW | {"who": "x"}}, "value `'x'` of column `who` is not of type `Int64`; convert it"),
         (422, {"set": "cards", "row": ROW | {"who": 2**63}}, "value `9223372036854775808` of column `who` is out of its range"),
         (422, {"set": "cards", "row": ROW | {"paid": "1.234"}}, "of column `paid` is not of type `Decimal(12, 2)`"),
+        (422, {"set": "cards", "row": ROW | {"paid": [1]}}, "value `[1]` of column `paid` is not of type `Decimal(12, 2)`; convert it"),
+        (422, {"set": "cards", "row": ROW | {"paid": []}}, "value `[]` of column `paid` is not of type"),
+        (422, {"set": "cards", "row": ROW | {"paid": {"a": 1}}}, "value `{'a': 1}` of column `paid` is not of type"),
+        (422, {"set": "cards", "row": ROW | {"paid": [0, [1, 2, 5], -1]}}, "value `[0, [1, 2, 5], -1]` of column `paid` is not of type"),
+        (422, {"set": "cards", "row": ROW | {"asked_at": [1]}}, "value `[1]` of column `asked_at` is not of type `Timestamp`"),
+        (422, {"set": "cards", "row": ROW | {"shop": [1]}}, "value `[1]` of column `shop` is not of type `String`"),
         (422, {"set": "cards", "row": ROW | {"asked_at": "soon"}}, "value `'soon'` of column `asked_at` is not of type `Timestamp`"),
         (422, {"set": "cards", "rows": [ROW, ROW | {"who": True}]}, "row 1: value `True` of column `who`"),
         (422, {"set": "cards", "rows": []}, "no rows were given"),
@@ -108,11 +114,9 @@ def test_arrow_in_and_out(server: Served, store_path: Path) -> None:
     pairs = [question(made, rng) for _ in range(300)]
     rows = [{name: None if isinstance(v, float) else v for name, v in row.items()} for row, _ in pairs]
     table = pa.Table.from_pylist(rows).append_column("t", pa.array([t for _, t in pairs]))
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+    sent = stream(table)
     headers = {"content-type": ARROW, "accept": ARROW}
-    status, body, found = server.ask("POST", "/v1/features?set=everything&at_column=t", sink.getvalue(), headers)
+    status, body, found = server.ask("POST", "/v1/features?set=everything&at_column=t", sent, headers)
     assert (status, found["content-type"]) == (200, ARROW)
     with SqliteStore(store_path) as store:
         wanted = FeatureReader(made, store).read(rows, [t for _, t in pairs]).table()
@@ -121,11 +125,56 @@ def test_arrow_in_and_out(server: Served, store_path: Path) -> None:
     assert b'"sources"' in received.schema.metadata[METADATA]
     query = "/v1/features?set=everything&at_column=tt"
     assert "column `tt` of at_column is not among the rows; did you mean `t`?" in server.refused(
-        422, sink.getvalue(), query, **headers
+        422, sent, query, **headers
     )
     assert "no Arrow IPC stream" in server.refused(400, b"\xff\xff\xff\xff\x10\x00\x00\x00garbage", query, **headers)
-    assert "no Arrow IPC stream" in server.refused(400, sink.getvalue()[:2_000], query, **headers)
-    assert "parameter `sets` is unknown" in server.refused(422, sink.getvalue(), "/v1/features?sets=a", **headers)
+    assert "no Arrow IPC stream" in server.refused(400, sent[:2_000], query, **headers)
+    assert "parameter `sets` is unknown" in server.refused(422, sent, "/v1/features?sets=a", **headers)
+
+
+DAYS = pa.array([2**31 - 1], pa.date32())
+ODD = [
+    pa.array([[1]]), pa.array([{"a": 1}]), pa.array([b"1"]), pa.array([5], pa.timestamp("ms")), pa.array([5], pa.duration("s")),
+    pa.array([5], pa.date32()), pa.array([True]), DAYS, pa.array([2**62], pa.duration("s")), pa.array([5], pa.time64("us")),
+]  # fmt: skip
+FAR = [pa.array([2**62], pa.timestamp("s")), DAYS, pa.array([5], pa.timestamp("ms", "Nowhere/Land"))]
+
+
+def in_arrow(**changed: pa.Array) -> bytes:
+    """Return a row of the set `cards`, some columns changed."""
+    columns = {
+        "who": pa.array([1]),
+        "shop": pa.array(["a"]),
+        "paid": pa.array([1]),
+        "asked_at": pa.array([AT]),
+        "t": pa.array([AT]),
+    }
+    return stream(pa.table(columns | changed))
+
+
+def stream(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def test_columns_of_other_types_are_refused(server: Served) -> None:
+    query, headers = "/v1/features?set=cards&at_column=t", {"content-type": ARROW}
+    assert server.ask("POST", query, in_arrow(), headers)[0] == 200
+    for name, arrays in (("paid", ODD), ("who", FAR), ("shop", FAR), ("asked_at", FAR)):
+        for each in arrays:
+            assert f"column `{name}` " in server.refused(422, in_arrow(**{name: each}), query, **headers)
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("name", ["t", "who", "other"])
+def test_a_column_that_is_there_twice_is_refused(server: Served, name: str) -> None:
+    table = pa.ipc.open_stream(in_arrow(other=pa.array([1]))).read_all()
+    twice = table.append_column(name, pa.array([AT]))
+    query = "/v1/features?set=cards&at_column=t"
+    message = server.refused(422, stream(twice), query, **{"content-type": ARROW})
+    assert message == f"column `{name}` is there twice; send it once"
 
 
 def test_what_is_old_is_flagged(server: Served) -> None:
