@@ -20,6 +20,8 @@ from unskew.pipelines.timegrid import parse_duration
 FILE = "unskew.toml"
 PREFIX = "UNSKEW"
 SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s\[\]:/@]+):([0-9]{1,5})")
+LAST_PORT = 65_535
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -78,7 +80,9 @@ class KafkaSettings:
     replication: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse names that Kafka does not know."""
+        """Refuse addresses that are none, names that Kafka does not know, and half of what it needs."""
+        if not all(is_address(each.strip()) for each in self.bootstrap_servers.split(",")):
+            refuse("kafka.bootstrap_servers", self.bootstrap_servers, "host:port, several with commas")
         for name, value, known in (
             ("security_protocol", self.security_protocol, PROTOCOLS),
             ("sasl_mechanism", self.sasl_mechanism, MECHANISMS),
@@ -86,6 +90,12 @@ class KafkaSettings:
             if value not in known:
                 message = f"kafka's {name} `{value}` is unknown; {nearest(value, known)}"
                 raise InputError(message)
+        for name in ("sasl_username", "sasl_password"):
+            if self.security_protocol.startswith("SASL") and not getattr(self, name):
+                message = f"kafka's security_protocol `{self.security_protocol}` needs {name}, which is empty; set `kafka.{name}`"
+                raise InputError(message)
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            require_file(f"kafka.{name}", getattr(self, name))
 
     def client(self) -> dict[str, Any]:
         """Return the arguments of kafka-python's clients."""
@@ -130,6 +140,12 @@ class StoreSettings:
     password: Secret = NONE
     ssl_cafile: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a store without a name: SQLite takes that for a file that is gone with the process."""
+        if not self.url.strip():
+            refuse("store.url", self.url, "the path of an SQLite file, or redis://HOST:PORT/0")
+        require_file("store.ssl_cafile", self.ssl_cafile)
+
 
 @dataclass(frozen=True)
 class FlinkSettings:
@@ -151,6 +167,11 @@ class FlinkSettings:
     parallelism: int = 2
     checkpoints: str = "build/checkpoints"
     checkpoint_interval: str = "10s"
+
+    def __post_init__(self) -> None:
+        """Refuse an address that is none."""
+        if not is_address(self.target):
+            refuse("flink.target", self.target, "host:port of the cluster's REST interface")
 
 
 @dataclass(frozen=True)
@@ -221,7 +242,9 @@ class ServerSettings:
     keys: tuple[KeySettings, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse durations that are none, and keys of one name."""
+        """Refuse a port and durations that are none, and keys of one name."""
+        if self.port > LAST_PORT:
+            refuse("server.port", self.port, f"a port, at most {LAST_PORT}")
         for each in (self.max_age or "1s", self.timeout, self.drain):
             parse_duration(each)
         if self.served_share and not SHARE.fullmatch(self.served_share):
@@ -343,6 +366,18 @@ def api_keys(name: str, value: Any) -> tuple[KeySettings, ...]:
                 message = f"settings [[{name}]] have a key without `{key}`; add it"
                 raise InputError(message)
     return tuple(KeySettings(**table) for table in tables or [])
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is ``host:port``; an address of IPv6 stands in brackets."""
+    found = ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found[2]) <= LAST_PORT
+
+
+def require_file(name: str, path: str) -> None:
+    """Refuse the path of a file that is not there; an empty one names none."""
+    if path and not Path(path).is_file():
+        refuse(name, path, "the path of a PEM file that is there")
 
 
 def refuse(name: str, value: object, wanted: str) -> None:

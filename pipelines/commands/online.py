@@ -151,8 +151,4 @@ def parse_cell(column: ColumnPlan, text: str) -> Any:
     except ValueError:
         message = f"value `{text}` of column `{column.name}` is not of type `{column.type}`; convert it"
         raise InputError(message) from None
-    return (
-        float(value)
-        if kind in ("float", "decimal") and isinstance(value, int) and not isinstance(value, bool)
-        else value
-    )
+    return value

@@ -58,7 +58,7 @@ def serve(
         "served_share": served_share,
     }
     server = replace(found.server, **{name: value for name, value in given.items() if value is not None})
-    found = replace(found, server=server, store=replace(found.store, url=store or found.store.url))
+    found = replace(found, server=server, store=found.store if store is None else replace(found.store, url=store))
     local = check_open(server, is_open=is_open)
     check_there(found)
     made = made_server(plans, found, local=local)

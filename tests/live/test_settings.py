@@ -1,87 +1,69 @@
-"""Settings of a broker that asks for a name and a password: what is passed on, and that secrets are shown nowhere."""
+"""Settings that cannot be meant are refused when they are read."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.live.archive_world import definitions
-from unskew.online.live.settings import Settings, load_settings
-from unskew.online.live.topic_reader import TopicReader
-from unskew.pipelines.errors import EngineError, InputError
+from unskew.online.live.settings import load_settings
+from unskew.pipelines.cli import app
+from unskew.pipelines.errors import InputError
 
-SECRETS = ('pass"word', "key's own")
-KAFKA = {
-    "bootstrap_servers": "127.0.0.1:1,127.0.0.1:2",
-    "security_protocol": "SASL_SSL",
-    "sasl_mechanism": "SCRAM-SHA-512",
-    "sasl_username": "scorer",
-    "sasl_password": SECRETS[0],
-    "ssl_cafile": "/ca.pem",
-    "ssl_certfile": "/certificate.pem",
-    "ssl_keyfile": "/key.pem",
-    "ssl_password": SECRETS[1],
-}
-ENVIRONMENT = {f"UNSKEW_KAFKA_{name.upper()}": value for name, value in KAFKA.items()}
+ADDRESS = "give host:port"
+EMPTY = "setting `store.url` is ``; give the path of an SQLite file, or redis://HOST:PORT/0"
 
 
-@pytest.fixture(params=["file", "environment"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Return the settings as a file or the environment gives them."""
-    given = KAFKA if request.param == "file" else {}
-    path = tmp_path / "unskew.toml"
-    path.write_text("[kafka]\n" + "".join(f"{name} = '''{value}'''\n" for name, value in given.items()))
-    return load_settings(path, {} if given else ENVIRONMENT)
+def loaded(folder: Path, table: str, **values: object) -> object:
+    path = folder / "unskew.toml"
+    lines = [f"{name} = {value!r}" for name, value in values.items()]
+    path.write_text("\n".join([f"[{table}]", *lines]))
+    return getattr(load_settings(path, {}), table)
 
 
-def test_what_clients_are_told(settings: Settings) -> None:
-    assert settings.kafka.client() == {
-        "bootstrap_servers": ["127.0.0.1:1", "127.0.0.1:2"],
-        "security_protocol": "SASL_SSL",
-        "sasl_mechanism": "SCRAM-SHA-512",
-        "sasl_plain_username": "scorer",
-        "sasl_plain_password": SECRETS[0],
-        "ssl_cafile": "/ca.pem",
-        "ssl_certfile": "/certificate.pem",
-        "ssl_keyfile": "/key.pem",
-        "ssl_password": SECRETS[1],
-    }
-    login = "org.apache.flink.kafka.shaded.org.apache.kafka.common.security.scram.ScramLoginModule required"
-    assert settings.kafka.flink() == {
-        "properties.bootstrap.servers": "127.0.0.1:1,127.0.0.1:2",
-        "properties.security.protocol": "SASL_SSL",
-        "properties.sasl.mechanism": "SCRAM-SHA-512",
-        "properties.sasl.jaas.config": f'{login} username="scorer" password="pass\\"word";',
-        "properties.ssl.truststore.type": "PEM",
-        "properties.ssl.truststore.location": "/ca.pem",
-        "properties.ssl.keystore.type": "PEM",
-        "properties.ssl.keystore.location": "/key.pem",
-        "properties.ssl.key.password": SECRETS[1],
-    }
+@pytest.mark.parametrize(
+    ("table", "values", "message"),
+    [
+        ("server", {"port": 99_999}, "setting `server.port` is `99999`; give a port, at most 65535"),
+        ("store", {"url": ""}, EMPTY),
+        ("store", {"url": " "}, "setting `store.url` is ` `"),
+        ("store", {"ssl_cafile": "/none.pem"}, "setting `store.ssl_cafile` is `/none.pem`; give the path of a PEM file"),
+        *(
+            ("kafka", {"bootstrap_servers": each}, f"setting `kafka.bootstrap_servers` is `{each}`; {ADDRESS}")
+            for each in ("127.0.0.1:bad", "", "localhost", ":9092", "a:1,", "a:1,b", "a:0", "a:65536", "kafka://a:1", "::1:9092")
+        ),
+        *(
+            ("flink", {"target": each}, f"setting `flink.target` is `{each}`; {ADDRESS}")
+            for each in ("http://localhost:8081", "nohostport", "", "a:1,b:1", "a:-1")
+        ),
+        *(
+            ("kafka", {"security_protocol": each, "sasl_username": "me"}, f"security_protocol `{each}` needs sasl_password, which is empty")
+            for each in ("SASL_PLAINTEXT", "SASL_SSL")
+        ),
+        ("kafka", {"security_protocol": "SASL_SSL", "sasl_password": "hush"}, "needs sasl_username, which is empty"),
+        ("kafka", {"security_protocol": "SSL", "ssl_cafile": "/none.pem"}, "setting `kafka.ssl_cafile` is `/none.pem`"),
+        ("kafka", {"ssl_keyfile": "/"}, "setting `kafka.ssl_keyfile` is `/`; give the path of a PEM file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, table: str, values: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        loaded(tmp_path, table, **values)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value) and "hush" not in str(caught.value)
 
 
-def test_secrets_are_not_shown(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unskew.online.live.topic_reader.PATIENCE", 500)
-    with pytest.raises(EngineError, match="sasl_mechanism, sasl_username, sasl_password") as away:
-        TopicReader(settings.kafka, "tx")
-    with pytest.raises(InputError, match="security_protocol `SASL` is unknown") as unknown:
-        load_settings(None, {**ENVIRONMENT, "UNSKEW_KAFKA_SECURITY_PROTOCOL": "SASL"})
-    shown = (repr(settings), str(settings), f"{settings.kafka.sasl_password}", str(away.value), str(unknown.value))
-    assert not [each for each in shown for secret in SECRETS if secret in each]
+def test_what_can_be_meant_is_taken(tmp_path: Path) -> None:
+    for each in ("a:1", "kafka_1.example:9092, 10.0.0.1:65535", "[::1]:9092"):
+        loaded(tmp_path, "kafka", bootstrap_servers=each)
+    pem = tmp_path / "ca.pem"
+    pem.touch()
+    given = {"security_protocol": "SASL_SSL", "sasl_username": "me", "sasl_password": "hush", "ssl_cafile": str(pem)}
+    loaded(tmp_path, "kafka", **given)
+    loaded(tmp_path, "server", port=65_535)
 
 
-def test_a_secret_of_another_type_is_not_shown(tmp_path: Path) -> None:
-    (tmp_path / "unskew.toml").write_text("[kafka]\nsasl_password = 12345\n")
-    with pytest.raises(InputError, match=r"`kafka\.sasl_password` is `\*\*\*`; give text"):
-        load_settings(tmp_path / "unskew.toml", {})
-
-
-def test_plans_show_no_secret(tmp_path: Path) -> None:
-    (tmp_path / "defs.py").write_text(definitions("tx", tmp_path / "archive"))
-    done = subprocess.run(
-        [sys.executable, "-m", "unskew.pipelines.cli", "plan", "--defs", str(tmp_path / "defs.py")],
-        cwd=tmp_path, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout and not [each for each in SECRETS if each in done.stdout + done.stderr]
+@pytest.mark.parametrize("words", [["upload", "--events", "none", "--output", "none"], ["get", "--at", "0"], ["serve"]])
+def test_a_store_without_a_name_is_refused(words: list[str]) -> None:
+    ask = [*words, "--defs", "feature_defs/retail.py", "--store", ""]
+    done = CliRunner().invoke(app, ask)
+    assert isinstance(done.exception, InputError), done.output
+    assert str(done.exception) == EMPTY
