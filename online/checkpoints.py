@@ -27,7 +27,7 @@ def newest_checkpoint(folder: Path) -> Path:
     return complete[-1].parent
 
 
-def require_living(checkpoint: Path, now: int) -> None:
+def require_living(checkpoint: Path, now: int, instead: str) -> None:
     """Refuse a checkpoint whose state expires: its tiles would start again from nothing.
 
     Parameters
@@ -36,6 +36,8 @@ def require_living(checkpoint: Path, now: int) -> None:
         Folder with the metadata.
     now
         The clock, ms since the epoch.
+    instead
+        What to do otherwise, for the error.
 
     Raises
     ------
@@ -46,6 +48,6 @@ def require_living(checkpoint: Path, now: int) -> None:
     if age > DOWNTIME:
         message = (
             f"checkpoint `{checkpoint.name}` is `{age / DAY:.1f}` days old, but state lives {DOWNTIME // DAY} days "
-            "without a job; replay the log since the upload's batch_end into a new folder"
+            f"without a job; {instead}"
         )
         raise InputError(message)

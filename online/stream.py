@@ -75,7 +75,8 @@ def run_stream(
         write_aside(out / RUN, json.dumps({"id": uuid.uuid4().hex}) + "\n")
     start = newest_checkpoint(out / CHECKPOINTS) if resume else None
     if watch and start is not None:
-        require_living(start, time.time_ns() // 1_000_000)
+        instead = "replay the log since the upload's batch_end into a new folder"
+        require_living(start, time.time_ns() // 1_000_000, instead)
     origin = given if watch else one_file(files, out)
     job = compile_source(plan, source, origin, out, watch=watch, since=since)
     execute(job, runtime_settings(out, checkpoint_interval, start), out, out / CHECKPOINTS, stop)

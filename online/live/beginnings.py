@@ -51,7 +51,7 @@ def resuming_point(job: Job, now: int) -> str | None:
     if not any(folder.rglob("_metadata")):
         return None
     found = newest_checkpoint(folder)
-    require_living(found, now)
+    require_living(found, now, "run `unskew stream rebuild`")
     return found.as_uri()
 
 

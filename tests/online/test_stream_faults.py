@@ -214,9 +214,9 @@ def test_an_old_checkpoint_is_refused(tmp_path: Path) -> None:
     (checkpoint / "_metadata").write_text("")
     os.utime(checkpoint / "_metadata", (1000, 1000))
     assert newest_checkpoint(tmp_path) == checkpoint
-    require_living(checkpoint, 1_000_000 + DOWNTIME)
-    with pytest.raises(InputError, match="replay the log"):
-        require_living(checkpoint, 1_000_001 + DOWNTIME)
+    require_living(checkpoint, 1_000_000 + DOWNTIME, "")
+    with pytest.raises(InputError, match="do this"):
+        require_living(checkpoint, 1_000_001 + DOWNTIME, "do this")
 
 
 def test_inputs_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
