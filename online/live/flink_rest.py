@@ -73,7 +73,7 @@ class FlinkRest:
         try:
             answer = self.http.request(method, f"http://{self.target}{path}", json=body)
         except httpx.HTTPError as error:
-            message = f"flink at `{self.target}` does not answer: `{str(error) or type(error).__name__}`; start the cluster, or correct [flink] target"
+            message = f"flink at `{self.target}` does not answer: `{str(error) or type(error).__name__}`; start the cluster, or correct [flink] target or --target"
             raise ClusterDown(message) from error
         if answer.is_error:
             message = f"flink at `{self.target}` refused `{method} {path}`: `{first_line(answer)}`"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +36,9 @@ MetricsPort = Annotated[int, typer.Option(help="Answer Prometheus at /metrics of
 MetricsHost = Annotated[str, typer.Option(help="Address to answer it at.")]
 AsItIs = Annotated[
     bool, typer.Option("--as-it-is", help="Take the topic as it is now, even if it begins late or was made again.")
+]
+Target = Annotated[
+    str | None, typer.Option(help="HOST:PORT of the Flink cluster's REST interface, instead of [flink] target.")
 ]
 Wait = Annotated[bool, typer.Option(help="Wait until the job has caught up and reads see it.")]
 LOGS = Path("build/submit")
@@ -118,7 +121,13 @@ def batch_end(store: str | None, source: str) -> int | None:
 
 @contextmanager
 def control(
-    defs: Path, name: str | None, source: str | None, settings: Path | None, *, as_it_is: bool = False
+    defs: Path,
+    name: str | None,
+    source: str | None,
+    settings: Path | None,
+    target: str | None = None,
+    *,
+    as_it_is: bool = False,
 ) -> Iterator[tuple[Control, str]]:
     """Open the store and give what starts and stops the set's jobs, and the source that is meant."""
     plan = load_plan(defs, name)
@@ -128,6 +137,8 @@ def control(
     from unskew.online.stores import open_store  # noqa: PLC0415
 
     found = load_settings(settings)
+    if target is not None:
+        found = replace(found, flink=replace(found.flink, target=target))
     with open_store(found.store) as store:
         yield Control(plan, found, store, LOGS.resolve(), as_it_is), chosen
 
@@ -137,11 +148,12 @@ def submit(
     name: SetName = None,
     source: Source = None,
     settings: SettingsFile = None,
+    target: Target = None,
     wait: Wait = True,
     as_it_is: AsItIs = False,
 ) -> None:
     """Start the first job of a source on the cluster, from the upload's batch_end on."""
-    with control(defs, name, source, settings, as_it_is=as_it_is) as (found, chosen):
+    with control(defs, name, source, settings, target, as_it_is=as_it_is) as (found, chosen):
         job = found.submit(chosen)
         typer.echo(f"{job.epoch}: job {job.job_id} reads {sum(found.lag(job).values())} messages and those to come")
         finish(found, job, wait=wait)
@@ -154,12 +166,17 @@ def finish(found: Control, job: Job, *, wait: bool) -> None:
 
 
 def status(
-    defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None, as_json: Json = False
+    defs: Defs,
+    name: SetName = None,
+    source: Source = None,
+    settings: SettingsFile = None,
+    target: Target = None,
+    as_json: Json = False,
 ) -> None:
     """Tell what the jobs of a source do: state, restarts, age of the checkpoint, messages that wait, rows applied."""
     from unskew.online.live.job_report import described  # noqa: PLC0415
 
-    with control(defs, name, source, settings) as (found, chosen):
+    with control(defs, name, source, settings, target) as (found, chosen):
         told = [described(found, each) for each in found.jobs(chosen)]
     if as_json:
         print_json(told)
@@ -180,16 +197,20 @@ def account(
     typer.echo(", ".join(f"{key} {value}" for key, value in told.items() if value != {}))
 
 
-def stop(defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None) -> None:
+def stop(
+    defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None, target: Target = None
+) -> None:
     """End the job of a source with a savepoint; its tiles stay readable."""
-    with control(defs, name, source, settings) as (found, chosen):
+    with control(defs, name, source, settings, target) as (found, chosen):
         job = found.stop(chosen)
     typer.echo(f"{job.epoch}: stopped; `unskew stream resume` goes on where it was")
 
 
-def resume(defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None) -> None:
+def resume(
+    defs: Defs, name: SetName = None, source: Source = None, settings: SettingsFile = None, target: Target = None
+) -> None:
     """Go on with the job of a source from its newest checkpoint."""
-    with control(defs, name, source, settings) as (found, chosen):
+    with control(defs, name, source, settings, target) as (found, chosen):
         job = found.resume(chosen)
     typer.echo(f"{job.epoch}: goes on as job {job.job_id}")
 
@@ -199,11 +220,12 @@ def upgrade(
     name: SetName = None,
     source: Source = None,
     settings: SettingsFile = None,
+    target: Target = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would change and what it costs.")] = False,
     as_it_is: AsItIs = False,
 ) -> None:
     """Replace the job of a source by one of the current definitions; reads change over once it has caught up."""
-    with control(defs, name, source, settings, as_it_is=as_it_is) as (found, chosen):
+    with control(defs, name, source, settings, target, as_it_is=as_it_is) as (found, chosen):
         changed, hidden = found.changed_views(chosen), found.hidden_views(chosen)
         if hidden:
             typer.echo(f"views that reads have not until `unskew upload` of these definitions: {', '.join(hidden)}")
@@ -223,10 +245,11 @@ def rebuild(
     name: SetName = None,
     source: Source = None,
     settings: SettingsFile = None,
+    target: Target = None,
     as_it_is: AsItIs = False,
 ) -> None:
     """Replace the job of a source by one that reads the log again: for lost state or a lost store."""
-    with control(defs, name, source, settings, as_it_is=as_it_is) as (found, chosen):
+    with control(defs, name, source, settings, target, as_it_is=as_it_is) as (found, chosen):
         job = found.replacement(chosen, forced=True)
         if job is not None:
             finish(found, job, wait=True)
@@ -237,11 +260,12 @@ def run(
     name: SetName = None,
     source: Source = None,
     settings: SettingsFile = None,
+    target: Target = None,
     metrics_port: MetricsPort = 0,
     metrics_host: MetricsHost = "127.0.0.1",
 ) -> None:
     """Keep the job of a source running until interrupted; after a loss it goes on from the newest checkpoint."""
-    with control(defs, name, source, settings) as (found, chosen):
+    with control(defs, name, source, settings, target) as (found, chosen):
         ended = until_told()
         if metrics_port:
             from unskew.online.live.job_report import Fates, gauges  # noqa: PLC0415

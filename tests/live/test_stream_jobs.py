@@ -1,6 +1,9 @@
 """The job of a source on a cluster: from Kafka to a store, and what is served is what the backfill computes."""
 
+import json
+import os
 import time
+from dataclasses import asdict
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -62,8 +65,8 @@ def a_topic_made_again_is_refused(world: World) -> None:
 def test_what_is_served_is_what_the_backfill_computes(new_world: NewWorld, kind: str) -> None:
     world = new_world(kind)
     world.start("materialize", "materialize")
+    assert "reads 0 messages and those to come" in world.run("stream", "submit", "--no-wait")
     with world.control() as control:
-        control.submit("payments")
         with pytest.raises(InputError, match=r"has the job .* \(running\)"):
             control.submit("payments")
     first = world.send(1500)
@@ -73,17 +76,42 @@ def test_what_is_served_is_what_the_backfill_computes(new_world: NewWorld, kind:
     world.require_parity()
     world.require_account()
 
-    with world.control() as control:  # a savepoint, and on from there
-        control.stop("payments")
+    assert "stopped" in world.run("stream", "stop")  # a savepoint, and on from there
     world.send(500)
     world.send_again(first[-300:])
-    with world.control() as control:
-        job = control.resume("payments")
-        assert len(job.job_ids) == 2
+    an_old_checkpoint_is_refused(world)
+    assert "goes on as job" in world.run("stream", "resume")
+    assert len(world.job().job_ids) == 2
     world.settle()
     world.require_parity()
     world.require_account()
+    what_commands_tell(world)
     what_prometheus_is_told(world, duplicates=300)
+
+
+def an_old_checkpoint_is_refused(world: World) -> None:
+    """State that has expired meanwhile is not gone on with; then it is made young again."""
+    complete = list((world.folder / "checkpoints").rglob("_metadata"))
+    ages = {each: each.stat().st_mtime for each in complete}
+    for each in complete:
+        os.utime(each, (0, 0))
+    assert "days old, but state lives 7 days without a job; run `unskew stream rebuild`" in world.run(
+        "stream", "resume", refused=True
+    )
+    for each, age in ages.items():
+        os.utime(each, (age, age))
+
+
+def what_commands_tell(world: World) -> None:
+    nowhere = {**os.environ, "UNSKEW_FLINK_TARGET": "127.0.0.1:1"}
+    (away,) = json.loads(world.run("stream", "status", "--json", environment=nowhere))
+    (there,) = json.loads(world.run("stream", "status", "--json", "--target", world.cluster, environment=nowhere))
+    assert (away["cluster"], there["cluster"], there["recorded"]) == ("unknown", "RUNNING", "running")
+    assert there["messages_waiting"] == 0 and set(there["events_applied"].values()) == {world.sound()}
+    with world.control() as control:
+        account = control.account(control.job("payments"))
+    assert json.loads(world.run("stream", "account", "--json")) == asdict(account)
+    assert f"applied {account.applied}" in world.run("stream", "account")
 
 
 def what_prometheus_is_told(world: World, duplicates: int) -> None:
@@ -114,6 +142,11 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
     world.define('"least": paid.min().over("1d"),')
     with world.control() as control, pytest.raises(InputError, match=r"other definitions of view `cards`.*upgrade"):
         control.resume("payments")
+    with world.control() as control:
+        jobs = control.jobs("payments")
+        said = world.run("stream", "upgrade", "--dry-run")
+        assert said == f"views to compute anew: cards\nmessages to read again: {world.messages}\n"
+        assert control.jobs("payments") == jobs
     world.start("materialize-new", "materialize")
     upgrade = world.start("upgrade", "stream", "upgrade")
     world.send(400)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -164,6 +165,15 @@ class World:
         if words[0] not in ("upload", "parity", "erase"):
             where += ["--settings", str(self.folder / "unskew.toml")]
         return [sys.executable, "-m", "unskew.pipelines.cli", *words, *where]
+
+    def run(self, *words: str, refused: bool = False, environment: Mapping[str, str] = os.environ) -> str:
+        """Run a command of ours to its end; return what it prints, or why it refuses."""
+        done = subprocess.run(
+            self.command(*words), cwd=self.folder, env=environment, capture_output=True, text=True,
+            timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert bool(done.returncode) == refused, done.stdout + done.stderr
+        return done.stderr if refused else done.stdout
 
     def start(self, name: str, *words: str) -> Process:
         """Start a command of ours; `name` tells several of one kind apart."""
