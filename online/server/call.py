@@ -13,8 +13,8 @@ from unskew.online.server.refusal import Refusal, Reply
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-LINGER_BYTES = 2**22
-LINGER_SECONDS = 1.0  # that a refused body is read on and thrown away: a client that writes reads no reply
+LINGER_BYTES = 2**26
+LINGER_SECONDS = 5.0  # that a refused body is read on and thrown away: a client that writes reads no reply
 
 
 class Call:

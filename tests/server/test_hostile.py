@@ -47,6 +47,10 @@ def test_a_large_body_is_refused_before_it_is_read(server: Served) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_who_sends_a_large_body_before_reading_has_the_refusal(server: Served) -> None:
+    assert "passes the 8388608 that are taken" in server.refused(413, b" " * (40 * 2**20))
+
+
 def test_a_large_body_without_a_length_is_refused_on_the_way(server: Served) -> None:
     sent = 0
     with connected(server) as connection:
