@@ -94,9 +94,9 @@ def parity_of_served(plan: SetPlan, served: Path, events: Sequence[str] | None, 
         raise InputError(message)
     rows = list(read_rows(served))
     own = [each for each in rows if each["fingerprint"] == plan.fingerprint]
-    if len(own) < len(rows):
+    if own and len(own) < len(rows):  # where all are, the check says so
         typer.echo(f"{len(rows) - len(own)} of {len(rows)} rows are of other definitions, and left out", err=True)
-    report = check_served(plan, reached(own or rows, map(Path, by_source.values())), by_source)
+    report = check_served(plan, reached(own, map(Path, by_source.values())) if own else rows, by_source)
     content = write_report(report, output)
     print_json(content) if as_json else typer.echo(f"{summary(report)}\nthe report is in {output}")
     if report.unexplained:

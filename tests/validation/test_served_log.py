@@ -179,6 +179,19 @@ def test_rows_of_other_definitions_are_refused(served: tuple[list[dict[str, Any]
         check_served(SET, [{**orjson.loads(lines[0]), "fingerprint": "x"}], {"payments": archive(rows)})
 
 
+def test_rows_that_are_all_of_other_definitions_are_not_said_to_be_left_out(
+    served: tuple[list[dict[str, Any]], list[bytes]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, lines = served
+    others = [orjson.dumps({**orjson.loads(each), "fingerprint": "x"}) for each in lines]
+    log, events = tmp_path / "log.parquet", tmp_path / "events.parquet"
+    pq.write_table(pa.table({"content": others}), log)
+    pq.write_table(archive(rows), events)
+    with pytest.raises(InputError, match="a served row is of set `pay` with other definitions"):
+        parity_of_served(SET, log, [str(events)], tmp_path / "report", as_json=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_events_may_pass_each_other() -> None:
     from unskew.pipelines.backends import oracle  # noqa: PLC0415
 
