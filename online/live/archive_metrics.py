@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from unskew.pipelines.errors import InputError
+from unskew.online.live.exposition import expose
 
 
 class Metrics:
@@ -34,11 +34,7 @@ class Metrics:
         self.lag = Gauge(
             "unskew_consumer_lag", "Messages not yet in the archive.", ("topic", "partition"), registry=self.registry
         )
-        try:
-            self.server = None if port is None else start_http_server(port, host, self.registry)[0]
-        except OSError as error:
-            message = f"metrics cannot be served at `{host}:{port}`: {error.strerror}; choose another --metrics-port"
-            raise InputError(message) from error
+        self.server = None if port is None else expose(self.registry, port, host)
 
     def count(self, fates: Mapping[tuple[str, str], int]) -> None:
         """Count messages that are in the archive now."""

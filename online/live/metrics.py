@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pyarrow.compute as pc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from unskew.online.live.exposition import expose
 from unskew.online.materialise import Batch
 
 FRESH = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 30.0, 300.0)  # s
@@ -69,7 +70,7 @@ class Metrics:
 
     def serve(self, port: int, host: str = "127.0.0.1") -> None:
         """Answer Prometheus at ``/metrics`` of a port."""
-        start_http_server(port, host, registry=self.registry)
+        expose(self.registry, port, host)
 
 
 JOB = {

@@ -1,0 +1,43 @@
+"""Commands of the running system refuse what they cannot do, before anything is made or sent."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from unskew.online.live import archive_metrics
+from unskew.online.live.metrics import Metrics
+from unskew.pipelines.cli import app
+from unskew.pipelines.errors import InputError
+
+FRAUD = ["--defs", "feature_defs/fraud.py", "--set", "fraud"]
+SOURCE = [*FRAUD, "--source", "transactions"]
+
+
+def refused(*words: str) -> str:
+    """Return the one line of a command that is refused."""
+    done = CliRunner().invoke(app, [*words])
+    assert isinstance(done.exception, InputError), done.output
+    assert not done.output and "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+def test_a_metrics_port_that_cannot_be_had() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        for port in (taken, 99_999, -1):
+            said = f"metrics cannot be served at `127.0.0.1:{port}`: .*; choose another --metrics-port"
+            with pytest.raises(InputError, match=said):
+                Metrics().serve(port)
+            with pytest.raises(InputError, match=said):
+                archive_metrics.Metrics("tx", "tx", port)
+
+
+def test_materialize_says_it_in_one_line() -> None:
+    words = ["materialize", *FRAUD, "--metrics-port", "99999"]
+    command = [sys.executable, "-m", "unskew.pipelines.cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    said = "unskew: metrics cannot be served at `127.0.0.1:99999`: it is no port; choose another --metrics-port\n"
+    assert (done.returncode, done.stderr) == (2, said)
