@@ -52,13 +52,18 @@ def quarantined(archive: Path) -> Iterator[Quarantined]:
     InputError
         If there is no archive.
     """
-    if not archive.is_dir():
-        message = f"archive `{archive}` does not exist; run `unskew archive`, or give --archive"
-        raise InputError(message)
+    require_archive(archive)
     for each in files_below(archive / QUARANTINE):
         with read_current(each, pq.ParquetFile) as file:
             for batch in file.iter_batches(batch_size=1_000):
                 yield from (of_row(row) for row in batch.to_pylist())
+
+
+def require_archive(archive: Path) -> None:
+    """Refuse a folder that is not there."""
+    if not archive.is_dir():
+        message = f"archive `{archive}` does not exist; run `unskew archive`, or give --archive"
+        raise InputError(message)
 
 
 def of_row(row: dict[str, Any]) -> Quarantined:
@@ -113,13 +118,14 @@ def replay(source: SourcePlan, archive: Path, settings: KafkaSettings, *, origin
     Raises
     ------
     InputError
-        If the source has no identity, another replay runs, or the disk cannot be written.
+        If the source has no identity, there is no archive, another replay runs, or the disk cannot be written.
     EngineError
         If the broker refuses one.
     """
     if not (source.event_id and source.deduplicate):
         message = f"source `{source.name}` counts every copy, so a replay that is cut off could count twice; declare an event_id"
         raise InputError(message)
+    require_archive(archive)
     folder = archive / QUARANTINE
     with disk(archive), hold(folder / ".replay.lock", f"quarantine `{folder}` is being replayed", "wait for that one"):
         whole_lines(folder / REPLAYED)

@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -41,3 +42,11 @@ def test_materialize_says_it_in_one_line() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     said = "unskew: metrics cannot be served at `127.0.0.1:99999`: it is no port; choose another --metrics-port\n"
     assert (done.returncode, done.stderr) == (2, said)
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_quarantine_that_is_not_there_is_not_replayed(tmp_path: Path, more: list[str]) -> None:
+    archive = tmp_path / "nope"
+    said = refused("quarantine", "replay", *SOURCE, "--archive", str(archive), *more)
+    assert said == f"archive `{archive}` does not exist; run `unskew archive`, or give --archive"
+    assert not archive.exists()
