@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from unskew.pipelines.json_lines import aliased, at, first_given
 from unskew.pipelines.plan import SetPlan, SourcePlan
 
 OWN = ("_partition", "_offset")  # what an archive adds
+BEGINNING = 10  # lines of which one must be an object: a log may begin with a message that was malformed
 SLICE = 16_384  # rows that are Python objects at a time
 LATE_BY = (60_000, 4 * 86_400_000)  # ms past the allowed lateness
 
@@ -78,10 +80,14 @@ def messages(shape: Shape, path: Path) -> Iterator[Message]:
     Raises
     ------
     InputError
-        If there is no event, or a file cannot be read.
+        If there is no event, or a file cannot be read: one of another kind before the first message.
     """
     parquet = path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet")))
-    rows = parquet_rows(shape.source, path) if parquet else line_rows(path)
+    return shaped(shape, path, parquet_rows(shape.source, path) if parquet else line_rows(line_files(path)))
+
+
+def shaped(shape: Shape, path: Path, rows: Iterator[Row]) -> Iterator[Message]:
+    """Yield the messages of a log's rows; refuse one without rows."""
     reader = Reader(shape)
     empty = True
     for values, raw in rows:
@@ -164,12 +170,26 @@ def moved(values: Mapping[str, Any], paths: Sequence[Keys], by: int) -> Mapping[
     return found
 
 
-def line_rows(path: Path) -> Iterator[Row]:
-    """Yield the lines of a file, or of a folder's files in the order of their names."""
+def line_files(path: Path) -> list[Path]:
+    """Return a file, or a folder's files in the order of their names; refuse one that does not begin with JSON."""
     if not path.exists():
         message = f"log `{path}` does not exist; give Parquet or JSON lines, a file or a folder"
         raise InputError(message)
-    for each in input_files(path) if path.is_dir() else [path]:
+    files = input_files(path) if path.is_dir() else [path]
+    for each in files:
+        with each.open("rb") as file:
+            first = [line for line in islice(file, BEGINNING) if line.strip()]
+        if first and all(loaded(line) is None for line in first):
+            message = (
+                f"file `{each}` does not begin with a JSON object; give JSON lines, one object each, or .parquet files"
+            )
+            raise InputError(message)
+    return files
+
+
+def line_rows(files: Sequence[Path]) -> Iterator[Row]:
+    """Yield the lines of files, one after the other."""
+    for each in files:
         with each.open("rb") as file:
             for line in file:
                 raw = line.rstrip(b"\r\n")

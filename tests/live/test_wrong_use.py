@@ -50,3 +50,17 @@ def test_a_quarantine_that_is_not_there_is_not_replayed(tmp_path: Path, more: li
     said = refused("quarantine", "replay", *SOURCE, "--archive", str(archive), *more)
     assert said == f"archive `{archive}` does not exist; run `unskew archive`, or give --archive"
     assert not archive.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[kafka]\npartitions = 2\n", bytes(range(256)) * 64, b"1\n2\n", b"PAR1\n"],
+    ids=["toml", "binary", "numbers", "magic"],
+)
+def test_a_log_of_another_kind_is_not_sent(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "1.jsonl").write_text('{"card": 1}\n')
+    other = tmp_path / "other"
+    other.write_bytes(content)
+    said = f"file `{other}` does not begin with a JSON object; give JSON lines, one object each, or .parquet files"
+    assert refused("replay", *SOURCE, str(other)) == said
+    assert refused("replay", *SOURCE, str(tmp_path)) == said
