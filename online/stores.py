@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unskew.online.live.settings import StoreSettings
-from unskew.pipelines.errors import InputError
+from unskew.pipelines.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from unskew.online.store import Store
@@ -36,7 +37,7 @@ def is_redis(url: str) -> bool:
 
 
 def open_store(settings: StoreSettings) -> Store:
-    """Open a store, and make an SQLite file where there is none.
+    """Open a store, and make an SQLite file, and its folder, where there is none.
 
     Raises
     ------
@@ -54,4 +55,15 @@ def open_store(settings: StoreSettings) -> Store:
         )
     from unskew.online.store_sqlite import SqliteStore  # noqa: PLC0415
 
+    make_folder(settings.url)
     return SqliteStore(settings.url)
+
+
+def make_folder(url: str) -> None:
+    """Make the folder of an SQLite file."""
+    folder = Path(url).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"folder `{folder}` of store `{url}` cannot be made: {error.strerror}; name another file"
+        raise StoreError(message) from error

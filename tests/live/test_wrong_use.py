@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 
 from unskew.online.live import archive_metrics
 from unskew.online.live.metrics import Metrics
+from unskew.online.live.settings import StoreSettings
+from unskew.online.stores import open_store
 from unskew.pipelines.cli import app
-from unskew.pipelines.errors import InputError
+from unskew.pipelines.errors import InputError, StoreError
 
 FRAUD = ["--defs", "feature_defs/fraud.py", "--set", "fraud"]
 SOURCE = [*FRAUD, "--source", "transactions"]
@@ -64,3 +66,13 @@ def test_a_log_of_another_kind_is_not_sent(tmp_path: Path, content: bytes) -> No
     said = f"file `{other}` does not begin with a JSON object; give JSON lines, one object each, or .parquet files"
     assert refused("replay", *SOURCE, str(other)) == said
     assert refused("replay", *SOURCE, str(tmp_path)) == said
+
+
+def test_the_folder_of_a_store_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "build" / "new" / "store.sqlite"
+    with open_store(StoreSettings(url=str(path))):
+        assert path.is_file()
+    with pytest.raises(
+        StoreError, match="folder `/proc/none` of store `/proc/none/store` cannot be made: No such file"
+    ):
+        open_store(StoreSettings(url="/proc/none/store"))
