@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event
 
-from unskew.online.live.processes import GRACE, Process, tail
+from unskew.online.live.processes import GRACE, Process, how_ended
 from unskew.pipelines.errors import EngineError
 
 LIVES = 3  # times that a part is started again
@@ -118,7 +117,7 @@ class Parts:
         if part.process is None:
             return
         part.deaths += 1
-        what = f"{part.name} ended with code {part.code}: {last_words(part.process.log)}"
+        what = f"{part.name} {how_ended(part.code or 0, part.process.log)}"
         if part.launch is None or part.deaths > LIVES:
             part.lost = True
             self.lost = self.lost or f"{what}; see `{part.process.log}`"
@@ -139,8 +138,3 @@ class Parts:
             each.ended = True
         with ThreadPoolExecutor(max(len(running), 1)) as pool:
             list(pool.map(lambda each: each.process.end(grace), running))
-
-
-def last_words(log: Path) -> str:
-    """Return the end of a log."""
-    return tail(log) if log.exists() else "nothing was said"

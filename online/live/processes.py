@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -19,8 +20,11 @@ HOST = "127.0.0.1"
 PORTS = range(
     15_000, 30_000
 )  # below those that the kernel gives to outgoing connections: they stay free over a restart
+LAST_PORT = 65_535
 TICK = 0.05  # s between two looks
 GRACE = 20.0  # s between TERM and KILL
+SIGNALLED = 128  # and the number of a signal: the code of what it ended, as shells have it
+COMPLAINT = re.compile("warn|error|fatal|exception", re.IGNORECASE)
 TAIL = 300  # characters of a log that an error quotes
 
 
@@ -85,7 +89,7 @@ class Process:
             self.must_run()
             if time.monotonic() > last:
                 self.end()
-                self.refuse(f"gave no answer within {patience:.0f} s")
+                self.refuse(f"gave no answer within {patience:.0f} s: `{tail(self.log)}`")
             time.sleep(TICK)
 
     def watch(self, patience: float = 0.5) -> None:
@@ -105,11 +109,11 @@ class Process:
     def must_run(self) -> None:
         """Raise an EngineError if it has ended."""
         if not self.alive():
-            self.refuse(f"ended with code `{self.popen.returncode}`")
+            self.refuse(how_ended(self.popen.returncode, self.log))
 
     def refuse(self, what: str) -> None:
-        """Raise an error that quotes the end of the log."""
-        message = f"{self.name} {what}: `{tail(self.log)}`; see `{self.log}`"
+        """Raise an error that names the log."""
+        message = f"{self.name} {what}; see `{self.log}`"
         raise EngineError(message)
 
     def end(self, grace: float = GRACE) -> None:
@@ -135,9 +139,19 @@ class Process:
             pass
 
 
+def how_ended(code: int, log: Path) -> str:
+    """Say how a program ended, with the last line of its log; of one that was killed, only if it is a complaint."""
+    number = -code if code < 0 else code - SIGNALLED
+    last = tail(log)
+    if not 0 < number < signal.NSIG:
+        return f"ended with code `{code}`: `{last}`"
+    return f"was killed (signal {number})" + (f": `{last}`" if COMPLAINT.search(last) else "")
+
+
 def tail(log: Path) -> str:
     """Return the last line of a log that is no line of a stack trace, cut to what an error can hold."""
-    lines = [each.strip() for each in log.read_text(encoding="utf-8", errors="replace").splitlines() if each.strip()]
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [each.strip() for each in text.splitlines() if each.strip()]
     telling = [each for each in lines if not each.startswith(("at ", "... "))]
     return (telling or ["nothing was said"])[-1][:TAIL]
 
@@ -157,8 +171,11 @@ def take_port(port: int | None) -> int:
     Raises
     ------
     InputError
-        If somebody listens on it.
+        If it is no port, or somebody listens on it.
     """
+    if port is not None and not 0 < port <= LAST_PORT:
+        message = f"port `{port}` is none; choose one from 1 to {LAST_PORT}"
+        raise InputError(message)
     if port is not None and not is_free(port):
         message = f"port `{port}` is taken; end what listens there, or choose another"
         raise InputError(message)

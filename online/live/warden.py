@@ -18,7 +18,7 @@ DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux' prctl
 
 
 def main() -> int:
-    """Run the program; return its exit code."""
+    """Run the program; return its exit code, 128 and its number after a signal."""
     parent = int(sys.argv[1])
     signal.signal(signal.SIGTERM, leave_it)  # not SIG_IGN: the program would inherit that
     signal.signal(signal.SIGINT, leave_it)
@@ -27,7 +27,7 @@ def main() -> int:
         if os.getppid() != parent:
             end(child)
         time.sleep(TICK)
-    return child.returncode
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
 def leave_it(_number: int, _frame: FrameType | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,5 +87,7 @@ def given_or_temporary(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix="unskew-", ignore_cleanup_errors=True) as temporary:
+    from unskew.online.scratch import scratch  # noqa: PLC0415 - `--help` needs none of it
+
+    with scratch("unskew-dev-") as temporary:
         yield Path(temporary)

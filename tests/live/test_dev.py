@@ -9,21 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.servers import missing, wait_for_none_in
 from unskew.online.live.jars import CONNECTOR
 from unskew.online.live.processes import HOST, Process, free_port, is_free
 from unskew.online.live.redis_server import PROGRAM
 from unskew.online.live.server import take
+from unskew.pipelines.cli import app
 from unskew.pipelines.errors import InputError
 
 UNSKEW = [sys.executable, "-m", "unskew.pipelines.cli"]
 
 
-def running(part: str, folder: Path, port: int) -> subprocess.Popen[str]:
+def running(part: str, folder: Path | None, port: int) -> subprocess.Popen[str]:
     if part == "redis" and shutil.which(PROGRAM) is None:
         missing(f"there is no {PROGRAM}")
-    command = [*UNSKEW, "dev", part, "--port", str(port), "--folder", str(folder)]
+    command = [*UNSKEW, "dev", part, "--port", str(port), *(["--folder", str(folder)] if folder else [])]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
 
 
@@ -131,7 +133,30 @@ def test_a_server_that_dies_ends_the_command(tmp_path: Path) -> None:
         os.killpg(int(warden), signal.SIGKILL)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert said.startswith("unskew: redis ended with code `-9`: `")
+    assert said == f"unskew: redis was killed (signal 9); see `{tmp_path / 'redis.log'}`\n"
+
+
+def test_what_a_killed_command_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for end in (signal.SIGKILL, signal.SIGINT):
+        with running("redis", None, free_port()) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            process.send_signal(end)
+        wait_for_none_in(tmp_path)
+        left = list(tmp_path.iterdir())
+        assert len(left) == (end == signal.SIGKILL)
+        for each in left:
+            os.utime(each, (0, 0))
+
+
+@pytest.mark.parametrize("part", ["redis", "kafka", "flink"])
+@pytest.mark.parametrize("port", [99_999, -1, 0])
+def test_no_port(part: str, port: int, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["dev", part, "--port", str(port), "--folder", str(tmp_path / "new")])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception) == f"port `{port}` is none; choose one from 1 to 65535"
+    assert not (tmp_path / "new").exists()
 
 
 def is_child(pid: str, parent: int) -> bool:

@@ -102,8 +102,23 @@ def test_watching_says_that_it_ended(tmp_path: Path) -> None:
     process = started(tmp_path, SLEEPER)
     process.watch(0.01)
     process.kill()
-    with pytest.raises(EngineError, match="sleeper ended with code `-9`"):
+    with pytest.raises(EngineError, match=r"sleeper was killed \(signal 9\); see"):
         process.watch(0.01)
+
+
+@pytest.mark.parametrize(("said", "shown"), [("* Ready", ""), ("12:00 WARN no room", ": `12:00 WARN no room`")])
+def test_says_that_it_was_killed(tmp_path: Path, said: str, shown: str) -> None:
+    killed = [sys.executable, "-c", f"import os; print({said!r}, flush=True); os.kill(os.getpid(), 9)"]
+    process = Process("server x", killed, tmp_path, tmp_path / "log")
+    with pytest.raises(EngineError) as caught:
+        process.wait_for(lambda: False, 30.0)
+    assert str(caught.value) == f"server x was killed (signal 9){shown}; see `{tmp_path / 'log'}`"
+
+
+def test_a_high_code_is_no_signal(tmp_path: Path) -> None:
+    process = Process("server x", [sys.executable, "-c", "raise SystemExit(255)"], tmp_path, tmp_path / "log")
+    with pytest.raises(EngineError, match="server x ended with code `255`: `nothing was said`"):
+        process.wait_for(lambda: False, 30.0)
 
 
 def test_a_program_that_is_missing(tmp_path: Path) -> None:
@@ -124,3 +139,6 @@ def test_ports() -> None:
         with pytest.raises(InputError, match=f"port `{port}` is taken; end what listens there, or choose another"):
             take_port(port)
     assert take_port(None) in PORTS
+    for each in (0, -1, 65_536, 99_999):
+        with pytest.raises(InputError, match=f"port `{each}` is none; choose one from 1 to 65535"):
+            take_port(each)
