@@ -30,6 +30,7 @@ REFRESH, BACKOFF = 1.0, 0.5  # s between two looks at the jobs, s until a store 
 # fewer bytes than these are waited for, so long: rows cost less in batches
 FEW = {"fetch_min_bytes": 1 << 15, "fetch_max_wait_ms": 50}
 FETCH = {"fetch_max_bytes": 32 << 20, "max_partition_fetch_bytes": 8 << 20, "max_poll_records": RECORDS}
+ANSWER = 5_000  # ms that the broker has to say where topics end
 WATCH, PATIENCE = 3.0, 15.0  # s between two looks at the group's progress, s without any until a member joins anew
 LIFE = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}  # until the others take over from one that died
 LOG = logging.getLogger("unskew.materialize")
@@ -189,8 +190,12 @@ class TileConsumer:
         }
         living = {each.job.epoch: each.job for each in found.values()}
         self.materialisers = {epoch: self.materialiser(job) for epoch, job in living.items()}
-        if found.keys() != self.routes.keys():
-            self.routes = found  # last: what fails before is done again
+        if found.keys() == self.routes.keys():
+            return
+        gone, self.routes = self.routes.keys() - found.keys(), found  # last: what fails before is done again
+        if gone:
+            self.rejoin()  # kafka-python goes on asking for topics that were deleted
+        else:
             self.subscribe()
 
     def materialiser(self, job: Job) -> Materialiser:
@@ -199,6 +204,13 @@ class TileConsumer:
         if known is not None and all(self.store.content("open", job.epoch, view) for view in job.views):
             return known
         return Materialiser(self.store, self.plan, job.source, job.epoch, flip=False)
+
+    def rejoin(self) -> None:
+        """Join the group anew."""
+        joining = self.connected()  # first: where that fails, the old one goes on
+        self.client.close(autocommit=False)
+        self.client = joining
+        self.subscribe()
 
     def subscribe(self) -> None:
         """Ask for a share of the jobs' topics."""
@@ -215,7 +227,7 @@ class TileConsumer:
                 for name in self.routes
                 for each in self.client.partitions_for_topic(name) or ()
             ]
-            self.ends = self.client.end_offsets(parts) if parts else {}
+            self.ends = self.client.end_offsets(parts, timeout_ms=ANSWER) if parts else {}
         known = self.client.assignment() & self.ends.keys() & self.places.keys()
         self.metrics.waiting({each: self.ends[each] - self.places[each] for each in known})
 
@@ -227,10 +239,7 @@ class TileConsumer:
         done = sum(sum(each.values()) for each in taken.values())
         if self.progress.stands_still(done, sum(self.ends.values())):
             LOG.warning("rows wait and nobody takes them; joining the group anew")
-            joining = self.connected()  # first: where that fails, the old one goes on
-            self.client.close(autocommit=False)
-            self.client = joining
-            self.subscribe()
+            self.rejoin()
 
     def step(self) -> None:
         """Take what is there, write it, and record how far the store is."""

@@ -1,6 +1,7 @@
 """The materialiser's consumer over a real broker and a real store, while parts of them are away."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,11 @@ from tests.live.world import Payments, World, unique, wait
 from unskew.online.live.broker import Broker
 from unskew.online.live.consumer import TileConsumer
 from unskew.online.live.control import now
-from unskew.online.live.jobs import FATES, Job, new_job
+from unskew.online.live.jobs import Job, new_job
 from unskew.online.live.metrics import Metrics
 from unskew.online.live.redis_server import RedisServer
 from unskew.online.live.replay import Message, produce
-from unskew.online.live.topics import TILES, make_topics
+from unskew.online.live.topics import TILES, delete_topics, make_topics
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import EngineError
 
@@ -36,13 +37,13 @@ def world(tmp_path: Path, broker: Broker, redis_server: RedisServer) -> World:
 
 @pytest.fixture
 def job(world: World) -> Job:
+    return recorded(world)
+
+
+def recorded(world: World) -> Job:
     """Record a job that somebody else runs."""
     found = new_job(world.plan, "payments", world.settings, "", {}, None, now()).as_("running")
-    make_topics(
-        world.settings.kafka,
-        {topic: world.settings.kafka.partitions for view, topic in found.topics.items() if view != FATES},
-        TILES,
-    )
+    make_topics(world.settings.kafka, dict.fromkeys(found.row_topics, world.settings.kafka.partitions), TILES)
     with open_store(world.settings.store) as store:
         store.put_job(found.epoch, found.to_json())
     return found
@@ -86,6 +87,20 @@ def test_what_waits_is_told_while_the_store_is_down(world: World, job: Job, redi
         finally:
             redis_server.start()
         wait(lambda: lag(one) == [0.0] * PARTITIONS)
+
+
+def test_a_topic_that_was_deleted_is_not_asked_for_any_more(
+    world: World, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorded(world)
+    with running(world) as one, open_store(world.settings.store) as store:
+        wait(lambda: lag(one) == [0.0] * 2 * PARTITIONS)
+        store.put_job(job.epoch, job.as_("replaced").to_json())
+        delete_topics(world.settings.kafka, job.row_topics)
+        wait(lambda: lag(one) == [0.0] * PARTITIONS)
+        caplog.clear()
+        time.sleep(3)
+        assert not [each for each in caplog.messages if "not found" in each]
 
 
 def test_a_layout_that_the_store_has_lost_is_written_again(world: World, job: Job) -> None:
