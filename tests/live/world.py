@@ -64,6 +64,7 @@ SETTINGS = """
 [kafka]
 bootstrap_servers = "{broker}"
 partitions = 2
+{kafka}
 [store]
 url = "{store}"
 [flink]
@@ -131,13 +132,15 @@ class World:
     topic: str
     payments: Payments
     partitions: int = 3
+    kafka: str = ""  # further settings
     messages: int = 0
     poison: int = 0
     processes: dict[str, Process] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.define()
-        text = SETTINGS.format(broker=self.broker, store=self.store_url, cluster=self.cluster, folder=self.folder)
+        addresses = {"broker": self.broker, "store": self.store_url, "cluster": self.cluster}
+        text = SETTINGS.format(**addresses, folder=self.folder, kafka=self.kafka)
         (self.folder / "unskew.toml").write_text(text, encoding="utf-8")
         keep = {"retention.ms": "-1", "message.timestamp.type": "CreateTime", "max.message.bytes": str(8 << 20)}
         make_topics(self.settings.kafka, {self.topic: self.partitions}, keep)
