@@ -126,6 +126,7 @@ class TileConsumer:
     def __init__(self, plan: SetPlan, store: Store, settings: KafkaSettings, metrics: Metrics) -> None:
         self.plan, self.store, self.settings, self.metrics = plan, store, settings, metrics
         self.routes: dict[str, Route] = {}
+        self.joined: set[str] = set()  # the topics that a share was asked of
         self.materialisers: dict[str, Materialiser] = {}
         self.progress = Progress()
         self.places: dict[TopicPartition, int] = {}  # up to where the store has taken each partition
@@ -179,7 +180,10 @@ class TileConsumer:
         try:
             self.refresh()
         finally:
-            self.measure()
+            try:
+                self.measure()
+            except EngineError as error:  # it is told later then
+                LOG.warning("%s", error)
         self.watch()
 
     def refresh(self) -> None:
@@ -190,18 +194,18 @@ class TileConsumer:
         }
         living = {each.job.epoch: each.job for each in found.values()}
         self.materialisers = {epoch: self.materialiser(job) for epoch, job in living.items()}
-        if found.keys() == self.routes.keys():
-            return
-        gone, self.routes = self.routes.keys() - found.keys(), found  # last: what fails before is done again
-        if gone:
+        self.routes = found
+        if self.joined - found.keys():
             self.rejoin()  # kafka-python goes on asking for topics that were deleted
-        else:
+        elif self.joined != found.keys():
             self.subscribe()
 
     def materialiser(self, job: Job) -> Materialiser:
         """Return what writes a job's rows; a new one where the store has not, or has lost, how they are laid out."""
         known = self.materialisers.get(job.epoch)
         if known is not None and all(self.store.content("open", job.epoch, view) for view in job.views):
+            return known
+        if known is not None and job.epoch not in self.store.jobs():  # it was dropped a moment ago
             return known
         return Materialiser(self.store, self.plan, job.source, job.epoch, flip=False)
 
@@ -218,6 +222,7 @@ class TileConsumer:
             self.client.subscribe(sorted(self.routes), listener=Seeking(self))
         else:
             self.client.unsubscribe()
+        self.joined = set(self.routes)  # last: what fails before is done again
 
     def measure(self) -> None:
         """Ask the broker where the topics end, and report how many messages of the own partitions the store has not."""

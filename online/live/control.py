@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +73,7 @@ class Control:
         return sorted(own, key=lambda each: (each.created, each.epoch))
 
     def job(self, source: str) -> Job:
-        """Return the job that reads see, else the newest.
+        """Return the job that reads see; where they see none the oldest that is active, else the newest.
 
         Raises
         ------
@@ -86,7 +86,8 @@ class Control:
             raise InputError(message)
         pointer = self.store.pointer(source)
         seen = [each for each in living if pointer is not None and each.epoch == pointer.epoch]
-        return (seen or living)[-1]
+        active = [each for each in living if each.state in ACTIVE]
+        return (seen or active[:1] or living)[-1]
 
     def submit(self, source: str) -> Job:
         """Start the first job of a source, from the upload's batch_end on; reads see it once it has caught up.
@@ -113,7 +114,7 @@ class Control:
             If another process started one at the same time, and was first.
         """
         job = self.start(source)
-        oldest = next(each for each in self.jobs(source) if each.state in ACTIVE)
+        oldest = next((each for each in self.jobs(source) if each.state in ACTIVE), job)
         if oldest.epoch != job.epoch:
             self.replace(job)
             message = f"source `{source}` has the job `{oldest.epoch}`, which another process started at the same time; run `unskew stream status`"
@@ -138,7 +139,9 @@ class Control:
         try:
             return self.run(job, None)
         except BaseException:
-            self.replace(job)
+            recorded = self.recorded(job)
+            if recorded is None or recorded.state != "stopped":  # `resume` goes on with one that was stopped meanwhile
+                self.replace(job)
             raise
 
     def known_topic(self, source: str, topic: str) -> str:
@@ -174,17 +177,19 @@ class Control:
         EngineError
             If the cluster refuses it, or it was replaced meanwhile.
         """
-        if self.named(job.epoch):  # a cluster that is away is told in one line, before a JVM starts
-            return self.adopt(job)
+        running = self.named(job.epoch)  # a cluster that is away is told in one line, before a JVM starts
+        if running:
+            return self.adopt(job, running)
         if start is None and job.job_ids:
             self.require_new(job)
         self.require_log(job, start)
         flink = compiled(self.plan, job, self.settings)
         runtime = cluster_settings(job, self.settings, connector_jar(), start)
         self.logs.mkdir(parents=True, exist_ok=True)
-        return self.adopt(job, execute(flink, runtime, self.logs, self.logs, None, detached=True))
+        submitted = execute(flink, runtime, self.logs, self.logs, None, detached=True)
+        return self.adopt(job, self.named(job.epoch) or [submitted])
 
-    def adopt(self, job: Job, submitted: str = "") -> Job:
+    def adopt(self, job: Job, running: Sequence[str]) -> Job:
         """Record what the cluster runs of a job; of several, for processes may have submitted it at once, all keep the same.
 
         Raises
@@ -192,8 +197,8 @@ class Control:
         EngineError
             If it was stopped or replaced meanwhile.
         """
-        job_id, *twins = sorted(self.named(job.epoch)) or [submitted]
-        recorded = {each.epoch: each for each in self.jobs(job.source)}.get(job.epoch)
+        job_id, *twins = sorted(running)
+        recorded = self.recorded(job)
         given_up = recorded is None or recorded.state not in {*ACTIVE, job.state}
         for each in [job_id, *twins] if given_up else twins:
             self.cluster.cancel(each)
@@ -201,6 +206,10 @@ class Control:
             message = f"job `{job.epoch}` was stopped or replaced while it was being submitted; it was ended again"
             raise EngineError(message)
         return self.record(recorded if recorded.job_id == job_id else recorded.submitted(job_id))
+
+    def recorded(self, job: Job) -> Job | None:
+        """Return a job as it is recorded now; None where it was forgotten."""
+        return next((each for each in self.jobs(job.source) if each.epoch == job.epoch), None)
 
     def named(self, epoch: str) -> list[str]:
         """Return the cluster's ids of what runs under a job's name."""

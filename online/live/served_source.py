@@ -6,6 +6,7 @@ from unskew.pipelines.plan import ColumnPlan, SourcePlan
 from unskew.pipelines.timegrid import DAY
 from unskew.pipelines.types import String, Timestamp
 
+KEPT = {"retention.ms": str(7 * DAY), "message.timestamp.type": "CreateTime"}  # on its topic
 ALWAYS = 36_500 * DAY  # ms: a row is archived whatever its instant is
 COLUMNS = {"at": Timestamp, "arrived": Timestamp, "entity": String, "fingerprint": String, "content": String}
 

@@ -73,7 +73,7 @@ class Supervisor:
 
     def current(self) -> Job:
         """Return the source's job as it is recorded now; start one where there is none."""
-        if not self.control.jobs(self.source):
+        if all(each.state == "replaced" for each in self.control.jobs(self.source)):
             unknown = list(self.control.unknown(self.source).values())
             if unknown:
                 message = f"cluster runs `{unknown[0]}`, which store `{self.control.store.address}` does not know; correct [store] url, or run `unskew stream rebuild` if the store was lost"
@@ -92,10 +92,10 @@ class Supervisor:
     def flip(self, job: Job) -> None:
         """Let reads see the job once it has caught up."""
         pointer = self.control.store.pointer(self.source)
-        if pointer is not None and pointer.epoch == job.epoch:
-            return
-        self.waiting = self.waiting or self.control.catching_up(job)
-        if self.waiting.over():
+        if pointer is None or pointer.epoch != job.epoch:
+            self.waiting = self.waiting or self.control.catching_up(job)
+            if not self.waiting.over():
+                return
             self.control.store.start_epoch(self.source, job.epoch)
             self.say(f"{job.epoch}: reads see it")
-            self.control.replace_older(self.source)
+        self.control.replace_older(self.source)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import (
+    CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     GroupIdNotFoundError,
     KafkaError,
@@ -22,6 +24,7 @@ from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 from unskew.pipelines.timegrid import DAY
 
+COORDINATOR, TICK = 10.0, 0.2  # s that a broker has to know its groups after it has started; s between two questions
 PRINT = 12  # digits of a fingerprint in a name
 KEPT = DAY  # how long rows of the stream wait for a materialiser, ms
 TILES = {"retention.ms": str(KEPT), "max.message.bytes": str(8 << 20)}
@@ -187,11 +190,18 @@ def offsets_since(settings: KafkaSettings, topic: str, instant: int | None) -> d
 
 def committed(settings: KafkaSettings, group: str, topic: str) -> dict[int, int]:
     """Return for each partition the next offset that a group will read, by its last commit."""
+    last = time.monotonic() + COORDINATOR
     with administration(settings) as client:
-        try:
-            found = client.list_group_offsets({group: None}).get(group, {})
-        except (CoordinatorNotAvailableError, GroupIdNotFoundError):  # no group has committed yet
-            return {}
+        while True:
+            try:
+                found = client.list_group_offsets({group: None}).get(group, {})
+                break
+            except GroupIdNotFoundError:  # it has committed nothing yet
+                return {}
+            except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError):  # the broker has just started
+                if time.monotonic() > last:
+                    raise
+                time.sleep(TICK)
     return {each.partition: place.offset for each, place in found.items() if each.topic == topic}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from unskew.online.asked import Asked
-from unskew.online.live.served_source import served_source
+from unskew.online.live.served_source import KEPT, served_source
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topics import make_topics
 from unskew.online.read import Reading
@@ -23,7 +23,6 @@ from unskew.online.server.question import Part
 
 MOST_BYTES = 64 * 2**20  # of rows that wait for the broker; more are dropped, and counted
 ROW_BYTES = 2_000  # of a row beside its values and records
-KEPT = {"retention.ms": str(7 * 86_400_000), "message.timestamp.type": "CreateTime"}
 RETRY = 5.0  # s until a broker that was away is asked again
 LOG = logging.getLogger("unskew.server")
 
@@ -125,8 +124,9 @@ class ServedLog:
             self.known.add(source.topic)
         producer = self.connected()
         for key, value in messages(offer):
-            self.hold(len(value))
-            producer.send(source.topic, key=key, value=value).add_both(partial(self.noted, len(value)))
+            future = producer.send(source.topic, key=key, value=value)
+            self.hold(len(value))  # after what may fail
+            future.add_both(partial(self.noted, len(value)))
 
     def noted(self, size: int, outcome: object) -> None:
         """Count a row that is on the topic, or is not."""

@@ -58,7 +58,7 @@ def archive(
         return
     from unskew.online.live.archive_metrics import Metrics  # noqa: PLC0415 - starts Kafka's client
     from unskew.online.live.archiver import Archiver, Pace  # noqa: PLC0415
-    from unskew.online.live.replay import KEPT  # noqa: PLC0415
+    from unskew.online.live.served_source import KEPT  # noqa: PLC0415
     from unskew.online.live.settings import load_settings  # noqa: PLC0415
     from unskew.online.live.topic_reader import TopicReader  # noqa: PLC0415
     from unskew.online.live.topics import make_topics  # noqa: PLC0415

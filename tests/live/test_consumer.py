@@ -12,7 +12,7 @@ from redis import Redis
 
 from tests.live.world import Payments, World, unique, wait
 from unskew.online.live.broker import Broker
-from unskew.online.live.consumer import TileConsumer
+from unskew.online.live.consumer import LIFE, TileConsumer
 from unskew.online.live.control import now
 from unskew.online.live.jobs import Job, new_job
 from unskew.online.live.metrics import Metrics
@@ -74,7 +74,12 @@ def lag(consumer: TileConsumer) -> list[float]:
     return [each.value for each in family.samples]
 
 
-def test_what_waits_is_told_while_the_store_is_down(world: World, job: Job, redis_server: RedisServer) -> None:
+def test_what_waits_is_told_while_the_store_is_down(
+    world: World, job: Job, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        LIFE, "session_timeout_ms", 60_000
+    )  # no partition changes hands while nobody can say where it is
     with running(world) as one:
         wait(lambda: lag(one) == [0.0] * PARTITIONS)
         with running(world) as other:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, KafkaProducer
 
 from tests.server.world import PLANS, question
 from unskew.online.asked import Asked
@@ -104,3 +104,19 @@ def test_rows_are_on_the_topic_and_let_go_of(broker: Broker, store_path: Path) -
     found = [orjson.loads(next(consumer).value)["content"].encode() for _ in range(ROWS)]
     consumer.close()
     assert sorted(found) == sorted(contents(part, reading, asked, t, range(ROWS)))
+
+
+def test_rows_that_are_too_large_are_let_go_of(
+    broker: Broker, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "RETRY", 0.0)
+    part = part_of(PLANS["cards"], None)
+    reading, asked, t = read(store_path, part)
+    metrics = Metrics([])
+    log = ServedLog(KafkaSettings(broker.address), 1.0, metrics)
+    log.producer = KafkaProducer(bootstrap_servers=broker.address, max_request_size=100)
+    log.start()
+    log.offer(part, reading, asked, t)
+    log.stop()
+    assert (log.queue.qsize(), log.bytes) == (0, 0)
+    assert f'unskew_served_rows_total{{outcome="dropped"}} {ROWS}.0' in metrics.text().decode()
