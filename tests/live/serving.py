@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -11,23 +10,6 @@ from typing import Any
 import httpx
 
 from tests.live.world import World, wait
-
-
-def run(world: World, *words: str) -> str:
-    """Run a command of ours to its end."""
-    return ended(begun(world, *words))
-
-
-def begun(world: World, *words: str) -> "subprocess.Popen[str]":
-    """Start a command of ours."""
-    return subprocess.Popen(world.command(*words), cwd=world.folder, stdout=subprocess.PIPE, text=True)
-
-
-def ended(process: "subprocess.Popen[str]") -> str:
-    """Return what a command printed; it must have succeeded."""
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    return said
 
 
 def serve(world: World, name: str = "serve", port: int = 0) -> str:
@@ -49,7 +31,7 @@ def reads(world: World, address: str, pause: float = 0.05) -> Iterator[list[int]
         with httpx.Client(base_url=address, timeout=10) as client:
             while not stop.wait(pause):
                 rows = [{"card": card, "shop": f'shop {card % 8} é, "x"'} for card in range(0, 40, 7)]
-                asked = {"set": "live", "rows": rows, "at": world.payments.now + 1}
+                asked = {"set": world.set, "rows": rows, "at": world.payments.now + 1}
                 try:
                     statuses.append(client.post("/v1/features", json=asked).status_code)
                 except httpx.TransportError:
@@ -66,12 +48,12 @@ def reads(world: World, address: str, pause: float = 0.05) -> Iterator[list[int]
 
 def checked(world: World) -> Any:
     """Archive what is left, and return the report on all that was served."""
-    run(world, "archive", "--once")
-    run(world, "archive", "--served", "--archive", str(world.folder / "served"), "--once")
+    world.run("archive", "--once")
+    world.run("archive", "--served", "--archive", str(world.folder / "served"), "--once")
     return report(world)
 
 
 def report(world: World) -> Any:
     """Return the report on what is in the archives."""
     given = ("--served", str(world.folder / "served"), "--events", str(world.folder / "archive"))
-    return json.loads(run(world, "parity", *given, "--output", str(world.folder / "report"), "--json"))
+    return json.loads(world.run("parity", *given, "--output", str(world.folder / "report"), "--json"))

@@ -123,7 +123,9 @@ def one_job_runs(world: World) -> None:
     with world.control() as control:
         job = control.job("payments")
         found = {
-            job_id: each for job_id, each in control.cluster.running().items() if each.startswith("live-payments-")
+            job_id: each
+            for job_id, each in control.cluster.running().items()
+            if each.startswith(f"{world.set}-payments-")
         }
     assert found == {job.job_id: job.epoch}
 

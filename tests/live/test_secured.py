@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.serving import run
 from tests.live.world import Payments, World, unique
 from unskew.online.live.broker import Broker
 from unskew.online.live.cluster import FlinkCluster
@@ -70,12 +69,12 @@ def test_all_parts_work_over_tls_with_a_login(secured: Secured, flink_cluster: F
     world = World(tmp_path, address, flink_cluster.address, store, unique(), Payments(7), kafka=settings)
     try:
         world.start("materialize", "materialize")
-        told = run(world, "stream", "submit")
+        told = world.run("stream", "submit")
         world.send(300)
         world.settle()
         world.require_parity()
         world.require_account()
-        told += run(world, "archive", "--once") + run(world, "stream", "status")
+        told += world.run("archive", "--once") + world.run("stream", "status")
         assert read_files(tmp_path / "archive").num_rows == 300
     finally:
         world.end()

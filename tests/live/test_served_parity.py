@@ -3,13 +3,13 @@
 import json
 
 from tests.live.conftest import NewWorld
-from tests.live.serving import begun, checked, ended, reads, report, run, serve
+from tests.live.serving import checked, reads, report, serve
 from tests.live.world import World, wait
 
 
 def erased(world: World, card: int, *words: str) -> int:
     """Erase a card from what was served; return how many rows that were."""
-    told = run(world, "erase", "--served", str(world.folder / "served"), "--key", f"card={card}", "--json", *words)
+    told = world.run("erase", "--served", str(world.folder / "served"), "--key", f"card={card}", "--json", *words)
     (found,) = json.loads(told)["erased"].values()
     return int(found["rows"])
 
@@ -26,12 +26,12 @@ def test_what_was_served_is_explained(new_world: NewWorld) -> None:
     address = serve(world)
     with reads(world, address) as statuses:
         world.send(400, rate=100)
-        run(world, "archive", "--once")
+        world.run("archive", "--once")
         cut = str(world.payments.now - 60_000)  # the topic's clock is not this machine's
         words = ("--events", str(world.folder / "archive"), "--output", str(world.folder / "upload"), "--cut", cut)
-        upload = begun(world, "upload", *words, "--store", world.store_url)
+        upload = world.start("upload", "upload", *words, "--store", world.store_url)
         world.send(1200, rate=100)
-        ended(upload)
+        wait(lambda: not upload.alive())
         world.send(300, rate=100)
     world.settle()
     with world.control() as control:
@@ -45,7 +45,7 @@ def test_what_was_served_is_explained(new_world: NewWorld) -> None:
     assert found["probes"] == 3 * len(statuses), "of six entities three are sampled, always"
     assert found["equal"] > found["cells"] / 10, "reads are of the instant of the newest event, so many are in flight"
     assert found["causes"].keys() <= {"in_flight", "late"}
-    assert (world.folder / "report" / "parity.txt").read_text().startswith("parity of live: PASSED")
+    assert (world.folder / "report" / "parity.txt").read_text().startswith(f"parity of {world.set}: PASSED")
 
     rows = {card: erased(world, card, "--dry-run") for card in range(0, 40, 7)}
     assert sorted(rows.values()) == [0] * 3 + [len(statuses)] * 3

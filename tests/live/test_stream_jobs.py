@@ -11,7 +11,6 @@ from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailable
 from redis import Redis
 
 from tests.live.conftest import NewWorld
-from tests.live.serving import run
 from tests.live.world import World, wait
 from unskew.online.live.beginnings import starting_offsets
 from unskew.online.live.control import now
@@ -243,17 +242,17 @@ def test_a_lost_store_and_a_topic_made_again_are_survived(new_world: NewWorld, r
     world.send(200)
     with world.control() as control:
         assert control.jobs("payments") == []
-    run(world, "archive", "--once")
+    world.run("archive", "--once")
     cut = str(world.payments.now - 60_000)  # the topic's clock is not this machine's
     words = ("--events", str(world.folder / "archive"), "--output", str(world.folder / "upload"), "--cut", cut)
-    run(world, "upload", *words, "--store", world.store_url)
+    world.run("upload", *words, "--store", world.store_url)
     rebuilt(world)
     with world.control() as control:
         assert control.cluster.jobs()[lost.job_id] == "CANCELED"
 
-    run(world, "archive", "--once")
+    world.run("archive", "--once")
     with administration(world.settings.kafka) as client:
         client.delete_topics([world.topic])
         wait(lambda: world.topic not in client.list_topics())
-    run(world, "replay", str(world.folder / "archive"))
+    world.run("replay", str(world.folder / "archive"))
     rebuilt(world, "--as-it-is")

@@ -33,7 +33,7 @@ from unskew.pipelines.planner import plan
 
 DAY = 86_400_000
 START = 1_760_000_000_000 // DAY * DAY  # ms: midnight
-PATIENCE = 120.0  # s
+PATIENCE, LONGEST = 120.0, 900.0  # s of a wait, of a command
 DEFINITIONS = """
 from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, String, Timestamp, col, count
 
@@ -58,7 +58,7 @@ shops = FeatureView("shops", Entity("shop", "shop"), payments, {{
     "large": count().where(paid > 900).over("1d"),
     "cards": col("card").count_distinct().over("1d"),
 }})
-live = FeatureSet("live", [cards, shops])
+live = FeatureSet("{set}", [cards, shops])
 """
 SETTINGS = """
 [kafka]
@@ -133,6 +133,7 @@ class World:
     payments: Payments
     partitions: int = 3
     kafka: str = ""  # further settings
+    set: str = field(default_factory=lambda: f"live{time.monotonic_ns()}")  # which names the topic of what is served
     messages: int = 0
     poison: int = 0
     processes: dict[str, Process] = field(default_factory=dict)
@@ -147,7 +148,7 @@ class World:
 
     def define(self, more: str = "") -> None:
         """Write the definitions, with further features of cards."""
-        text = DEFINITIONS.format(topic=self.topic, folder=self.folder, more=more)
+        text = DEFINITIONS.format(topic=self.topic, folder=self.folder, set=self.set, more=more)
         (self.folder / "defs.py").write_text(text, encoding="utf-8")
 
     @property
@@ -173,7 +174,7 @@ class World:
         """Run a command of ours to its end; return what it prints, or why it refuses."""
         done = subprocess.run(
             self.command(*words), cwd=self.folder, env=environment, capture_output=True, text=True,
-            timeout=PATIENCE, check=False,
+            timeout=LONGEST, check=False,
         )  # fmt: skip
         assert bool(done.returncode) == refused, done.stdout + done.stderr
         return done.stderr if refused else done.stdout
