@@ -113,6 +113,7 @@ def test_redis_keeps_what_was_set(redis_server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("attribute", ["broker", "flink_cluster", "redis_server"])
+@pytest.mark.usefixtures("servers_folder")  # says with whom it shares them
 def test_servers_can_be_watched(attribute: str, request: pytest.FixtureRequest) -> None:
     server = request.getfixturevalue(attribute)
     assert server.alive()

@@ -95,7 +95,7 @@ GET = ["get", *RETAIL, "--store", "no.sqlite"]
         ([*GET, "--at", "1", "--rows", "five.jsonl"], "row 1 of `five.jsonl` is `5`; give one JSON object a line"),
         (["stream", "files", *RETAIL, "--input", "five.jsonl", "--output", "out"], "input folder `{cwd}/five.jsonl` is a file"),
         (["stream", "files", *RETAIL, "--input", "in", "--output", "five.jsonl/out"], "cannot be made"),
-        (["stream", "files", *RETAIL, "--input", "in", "--output", "out", "--store", "no/store"], "store `no/store` failed"),
+        (["stream", "files", *RETAIL, "--input", "in", "--output", "out", "--store", "five.jsonl/store"], "folder `five.jsonl` of store"),
         (["upload", *RETAIL, "--events", "x", "--output", "out", "--store", "in"], "store `in` failed"),
         (["upload", *RETAIL, "--events", "x", "--output", "out", "--at", "nope"], "instant `nope` is neither"),
         (["upload", *RETAIL, "--events", "x", "--output", "five.jsonl/out"], "cannot be made"),

@@ -150,5 +150,4 @@ async def refusals(events: Events, count: int) -> list[str]:
     found = await asyncio.gather(
         *(events.take("tx", body, "application/json") for _ in range(count)), return_exceptions=True
     )
-    assert events.producer.waiting > 0  # the thread still connects
     return [each.code for each in found if isinstance(each, Refusal)]
