@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,6 @@ from kafka.errors import OffsetOutOfRangeError
 
 from unskew.online.account import Account, require_equal
 from unskew.online.changelog import read_messages
-from unskew.online.kernels import Ints
 from unskew.online.live.jobs import FATES, Job
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topics import partitions_of, reading
@@ -104,11 +103,11 @@ class ApartCounts:
     def add(self, rows: pa.Table) -> None:
         """Count rows that were not seen yet."""
         for row in rows.group_by(["fate", "reason", "view"]).aggregate([("seq", "list")]).to_pylist():
-            self.add_kind((row["fate"], row["reason"], row["view"]), np.array(row["seq_list"], np.int64))
+            self.add_kind((row["fate"], row["reason"], row["view"]), row["seq_list"])
 
-    def add_kind(self, kind: Kind, sequences: Ints) -> None:
+    def add_kind(self, kind: Kind, sequences: Sequence[int]) -> None:
         """Count messages of one kind by their sequences."""
-        offsets, partitions = np.divmod(sequences, PARTITIONS)
+        offsets, partitions = np.divmod(np.array(sequences, np.int64), PARTITIONS)
         blocks = offsets // BLOCK * PARTITIONS + partitions
         for block in np.unique(blocks).tolist():
             known = self.seen.get((kind, block), np.empty(0, np.uint32))
