@@ -13,7 +13,7 @@ import pyarrow as pa
 from unskew.online.asked import Asked, Form, request_values
 from unskew.online.kernels import Ints
 from unskew.online.program import Program
-from unskew.online.store import NO_GENERATION, Pointer, Records, Side, Store
+from unskew.online.store import NO_GENERATION, Pointer, Records, Side, Store, other_features
 from unskew.online.view_read import Column, ViewRead, null_column
 from unskew.pipelines.arrow import to_arrow
 from unskew.pipelines.derived import evaluate, features_read
@@ -245,8 +245,9 @@ def renamed(of: ViewPlan, view: ViewPlan, columns: Mapping[str, Column]) -> dict
 
 def check_fingerprints(features: Sequence[FeaturePlan], stored: Mapping[str, str], side: str) -> None:
     """Refuse a store whose features of these names mean something else."""
-    for each in features:
-        if stored.get(each.name) != each.fingerprint:
-            state = "another definition of" if each.name in stored else "no"
-            message = f"the store's {side} tiles hold {state} feature `{each.name}`; upload and stream the current definitions"
-            raise OtherDefinitions(message)
+    for each in other_features(features, stored):
+        state = "another definition of" if each.name in stored else "no"
+        message = (
+            f"the store's {side} tiles hold {state} feature `{each.name}`; upload and stream the current definitions"
+        )
+        raise OtherDefinitions(message)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from unskew.pipelines.errors import StoreError
+from unskew.pipelines.plan import FeaturePlan
 from unskew.pipelines.records import Layout
 
 Side = Literal["closed", "open"]
@@ -76,6 +77,11 @@ class ViewContent:
             return cls(Layout.from_json(json.loads(layout)), dict(json.loads(features)))
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(str(error)) from error
+
+
+def other_features(features: Sequence[FeaturePlan], stored: Mapping[str, str]) -> list[FeaturePlan]:
+    """Return the features that a store lacks, or holds under their names with another meaning."""
+    return [each for each in features if stored.get(each.name) != each.fingerprint]
 
 
 Records = list[tuple[bytes | None, bytes | None]]

@@ -39,5 +39,10 @@ class CatchingUp:
             if any(done.get(partition, 0) < end for partition, end in self.ends.items()):
                 return False
             self.rows = ends_of(self.settings, self.job.row_topics)
-        taken = {name: self.store.offsets(name) for name in self.rows}
-        return all(taken[name].get(part, 0) >= end for name, own in self.rows.items() for part, end in own.items())
+        return not rows_behind(self.store, self.rows)
+
+
+def rows_behind(store: Store, ends: Mapping[str, Mapping[int, int]]) -> int:
+    """Return how many rows before these ends, by topic and partition, the store has not taken."""
+    taken = {name: store.offsets(name) for name in ends}
+    return sum(max(end - taken[name].get(part, 0), 0) for name, own in ends.items() for part, end in own.items())

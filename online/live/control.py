@@ -12,7 +12,7 @@ from threading import Event
 from unskew.online.account import Account
 from unskew.online.flink_process import execute
 from unskew.online.live.beginnings import resuming_point, starting_offsets
-from unskew.online.live.catching_up import CatchingUp
+from unskew.online.live.catching_up import CatchingUp, rows_behind
 from unskew.online.live.fates import take_account
 from unskew.online.live.flink_rest import ENDED, FlinkRest, JobStatus
 from unskew.online.live.jars import connector_jar
@@ -30,7 +30,7 @@ from unskew.online.live.topics import (
     topic_id,
     topic_of,
 )
-from unskew.online.store import BEGINNING, NO_GENERATION, Store
+from unskew.online.store import BEGINNING, NO_GENERATION, Store, other_features
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.timegrid import DAY
@@ -386,9 +386,8 @@ class Control:
 
     def rows_waiting(self, job: Job) -> int:
         """Return how many rows of a job the store has not taken yet."""
-        ends = ends_of(self.settings.kafka, () if job.state == "replaced" else job.row_topics)  # its topics are deleted
-        taken = {name: self.store.offsets(name) for name in ends}
-        return sum(max(end - taken[name].get(each, 0), 0) for name, own in ends.items() for each, end in own.items())
+        topics = () if job.state == "replaced" else job.row_topics  # they are deleted
+        return rows_behind(self.store, ends_of(self.settings.kafka, topics))
 
     def account(self, job: Job) -> Account:
         """Return what became of every message up to the job's last checkpoint.
@@ -447,7 +446,7 @@ class Control:
         found = []
         for view in (each for each in self.plan.views if each.source == source):
             held = self.store.content("closed", str(pointer.generation), view.name)
-            if held is None or any(held.features.get(each.name) != each.fingerprint for each in view.features):
+            if held is None or other_features(view.features, held.features):
                 found.append(view.name)
         return found
 

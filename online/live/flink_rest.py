@@ -80,20 +80,6 @@ class FlinkRest:
             raise EngineError(message)
         return answer.json() if answer.content else {}
 
-    def address(self) -> tuple[str, int]:
-        """Return host and port.
-
-        Raises
-        ------
-        EngineError
-            If the target is no ``host:port``.
-        """
-        host, _, port = self.target.rpartition(":")
-        if not host or not port.isdecimal():
-            message = f"flink target `{self.target}` is no host:port; correct [flink] target"
-            raise EngineError(message)
-        return host, int(port)
-
     def jobs(self) -> dict[str, str]:
         """Return the state of each job by its id, also of those that ended lately."""
         return {each["id"]: each["status"] for each in self.ask("GET", "/jobs")["jobs"]}

@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from unskew.online.live import warden
+from unskew.online.live.settings import LAST_PORT
 from unskew.pipelines.errors import EngineError, InputError
 
 HOST = "127.0.0.1"
 PORTS = range(
     15_000, 30_000
 )  # below those that the kernel gives to outgoing connections: they stay free over a restart
-LAST_PORT = 65_535
 TICK = 0.05  # s between two looks
 GRACE = 20.0  # s between TERM and KILL
 SIGNALLED = 128  # and the number of a signal: the code of what it ended, as shells have it

@@ -6,7 +6,7 @@ from threading import Event
 
 from unskew.online.live.beginnings import resuming_point
 from unskew.online.live.catching_up import CatchingUp
-from unskew.online.live.control import Control, Say, now
+from unskew.online.live.control import ACTIVE, Control, Say, now
 from unskew.online.live.flink_rest import ENDED, RUNNING
 from unskew.online.live.jobs import Job
 from unskew.pipelines.errors import EngineError, InputError, StoreDown
@@ -59,7 +59,7 @@ class Supervisor:
     def look(self) -> None:
         """Find the job, and do what it needs."""
         job = self.current()
-        if job.state not in ("starting", "running"):
+        if job.state not in ACTIVE:
             return
         if job.state == "starting" and now() - job.created < SUBMITTING and not self.control.named(job.epoch):
             return  # another process is about to submit it

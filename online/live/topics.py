@@ -166,9 +166,8 @@ def ends_of(settings: KafkaSettings, topics: Sequence[str]) -> dict[str, dict[in
     """Return `end_offsets` of several topics."""
     found: dict[str, dict[int, int]] = {each: {} for each in topics}
     with reading(settings) as client:
-        for place, offset in client.end_offsets(
-            [each for name in topics for each in partitions_of(client, name)]
-        ).items():
+        places = [each for name in topics for each in partitions_of(client, name)]
+        for place, offset in client.end_offsets(places).items():
             found[place.topic][place.partition] = offset
     return found
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.server.processes import Served
 from tests.server.test_features import AT
+from tests.server.world import stream
 from unskew.online.server.arrow_rows import read_arrow
 from unskew.online.server.refusal import Refusal
 from unskew.online.server.wire import ARROW
@@ -19,16 +20,6 @@ from unskew.online.server.wire import ARROW
 MOST = 2**20
 ROWS: list[dict[str, Any]] = [{"who": 1, "shop": "a"}, {"who": 2, "shop": None}]
 TEXTS = pa.dictionary(pa.int32(), pa.string())
-
-
-def stream(batches: Iterable[pa.RecordBatch], **options: object) -> bytes:
-    """Return batches of one schema as a stream."""
-    found, sink = list(batches), pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, found[0].schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
-        for each in found:
-            writer.write_batch(each)
-    written: bytes = sink.getvalue().to_pybytes()
-    return written
 
 
 def batch(*arrays: pa.Array) -> pa.RecordBatch:

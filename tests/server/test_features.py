@@ -1,6 +1,5 @@
 """Requests and replies: forms, refusals, flags."""
 
-import io
 import random
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tests.server.processes import Served, serving
-from tests.server.world import DAY, END, HOUR, PLANS, question
+from tests.server.world import DAY, END, HOUR, PLANS, question, stream
 from unskew.online.read import FeatureReader
 from unskew.online.server.wire import ARROW, METADATA
 from unskew.online.store_sqlite import SqliteStore
@@ -114,7 +113,7 @@ def test_arrow_in_and_out(server: Served, store_path: Path) -> None:
     pairs = [question(made, rng) for _ in range(300)]
     rows = [{name: None if isinstance(v, float) else v for name, v in row.items()} for row, _ in pairs]
     table = pa.Table.from_pylist(rows).append_column("t", pa.array([t for _, t in pairs]))
-    sent = stream(table)
+    sent = stream(table.to_batches())
     headers = {"content-type": ARROW, "accept": ARROW}
     status, body, found = server.ask("POST", "/v1/features?set=everything&at_column=t", sent, headers)
     assert (status, found["content-type"]) == (200, ARROW)
@@ -149,14 +148,7 @@ def in_arrow(**changed: pa.Array) -> bytes:
         "asked_at": pa.array([AT]),
         "t": pa.array([AT]),
     }
-    return stream(pa.table(columns | changed))
-
-
-def stream(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
+    return stream(pa.table(columns | changed).to_batches())
 
 
 def test_columns_of_other_types_are_refused(server: Served) -> None:
@@ -173,7 +165,7 @@ def test_a_column_that_is_there_twice_is_refused(server: Served, name: str) -> N
     table = pa.ipc.open_stream(in_arrow(other=pa.array([1]))).read_all()
     twice = table.append_column(name, pa.array([AT]))
     query = "/v1/features?set=cards&at_column=t"
-    message = server.refused(422, stream(twice), query, **{"content-type": ARROW})
+    message = server.refused(422, stream(twice.to_batches()), query, **{"content-type": ARROW})
     assert message == f"column `{name}` is there twice; send it once"
 
 

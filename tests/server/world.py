@@ -1,9 +1,11 @@
 """A store of an upload and a stream, and what to ask of it."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from tests.conformance.test_batch import table
 from tests.online.stream_rows import stream_rows
@@ -78,3 +80,13 @@ def question(made: SetPlan, rng: random.Random) -> tuple[dict[str, Any], int]:
     row = {name: value(column, rng) for name, column in made.spine_keys().items()}
     row |= {each.name: value(each, rng) for each in made.request}
     return row, END + rng.choice([rng.randrange(600_000), rng.randrange(3 * HOUR), rng.randrange(2 * DAY)])
+
+
+def stream(batches: Iterable[pa.RecordBatch], **options: object) -> bytes:
+    """Return batches of one schema as a stream."""
+    found, sink = list(batches), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, found[0].schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        for each in found:
+            writer.write_batch(each)
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
