@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from unskew.backfill.erasure import FilesPlace, schema_of
+from unskew.backfill.erasure import FilesPlace
 from unskew.backfill.frames import events_of
 from unskew.backfill.rewrite import count_rows
 from unskew.pipelines.archive import QUARANTINE
 from unskew.pipelines.erasure import Subject
 from unskew.pipelines.errors import InputError
+from unskew.pipelines.folders import read_part
 from unskew.pipelines.plan import SourcePlan
 from unskew.pipelines.raw_lines import holds, line_is_of
 
@@ -40,7 +42,7 @@ class MessagesPlace(FilesPlace):
 
     def check(self, path: Path) -> None:
         """Refuse a file without the columns."""
-        names = schema_of(path).names
+        names = read_part(path, pq.read_schema).names
         missing = [each for each in self.columns if each not in names]
         if missing:
             message = f"file `{path}` has no column `{missing[0]}`: it is no {self.name}"

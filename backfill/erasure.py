@@ -20,7 +20,7 @@ from unskew.backfill.rewrite import count_rows, write_without
 from unskew.pipelines.durable import leftovers, swap
 from unskew.pipelines.encoding import Cell
 from unskew.pipelines.erasure import Cells, Subject
-from unskew.pipelines.errors import InputError
+from unskew.pipelines.folders import read_part
 from unskew.pipelines.manifest import MANIFEST, replace_manifest
 from unskew.pipelines.plan import ColumnPlan, SourcePlan
 
@@ -126,7 +126,7 @@ class ParquetPlace(FilesPlace):
 
     def check(self, path: Path) -> None:
         """Refuse a file without the columns, or with others of their names."""
-        check_columns(self.source, schema_of(path), f"file `{path}`")
+        check_columns(self.source, read_part(path, pq.read_schema), f"file `{path}`")
 
     def count(self, path: Path) -> int:
         """Return how many rows of a file are the entity's."""
@@ -147,15 +147,6 @@ class TrainingSet(ParquetPlace):
         if path.is_file():
             rows = sum(pq.read_metadata(each).num_rows for each in parquet_files(self.path))
             replace_manifest(path, json.loads(path.read_text(encoding="utf-8")) | {"rows": rows})
-
-
-def schema_of(path: Path) -> pa.Schema:
-    """Return a file's schema."""
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        message = f"file `{path}` is no readable Parquet file: {str(error).splitlines()[0]}"
-        raise InputError(message) from error
 
 
 def archives(who: Subject, events: Any) -> list[ParquetPlace]:

@@ -19,6 +19,7 @@ from unskew.pipelines.archive import read_current
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.encoding import FLOAT_NOISE
 from unskew.pipelines.errors import InputError, nearest
+from unskew.pipelines.folders import read_part
 from unskew.pipelines.plan import ColumnPlan, SourcePlan
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
@@ -118,13 +119,8 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
     """Return each file with the position of its first row."""
     found, first = [], 0
     for each in parquet_files(path):
-        try:
-            rows = read_current(each, pq.read_metadata).num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            message = f"file `{each}` is no readable Parquet file: {str(error).splitlines()[0]}"
-            raise InputError(message) from error
         found.append((each, first))
-        first += rows
+        first += read_part(each, pq.read_metadata).num_rows
     return found
 
 

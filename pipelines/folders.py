@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.pipelines.archive import read_current, uncovered
 from unskew.pipelines.errors import InputError
+
+T = TypeVar("T")
 
 
 def hidden(path: Path) -> bool:
@@ -47,5 +51,24 @@ def visible(folder: Path) -> list[Path]:
 
 def read_files(path: Path) -> pa.Table:
     """Return a file, or all Parquet files below a folder, as one table; an archiver may be at work in it."""
-    parts = [read_current(each, lambda own: pq.read_table(own, partitioning=None)) for each in parquet_files(path)]
-    return pa.concat_tables(parts, promote_options="default")
+    return pa.concat_tables([read_table(each) for each in parquet_files(path)], promote_options="default")
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return a file, which an archiver may have replaced."""
+    return read_part(path, lambda own: pq.read_table(own, partitioning=None))
+
+
+def read_part(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what is read of a file, which an archiver may have replaced.
+
+    Raises
+    ------
+    InputError
+        If it is no Parquet file, or cannot be read.
+    """
+    try:
+        return read_current(path, read)
+    except (pa.ArrowInvalid, OSError) as error:
+        message = f"file `{path}` is no readable Parquet file: {str(error).splitlines()[0]}"
+        raise InputError(message) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -279,15 +279,19 @@ def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], 
 
 def of_entities(view: ViewPlan, log: Log, probes: pa.Table) -> NDArray[np.bool_]:
     """Return which rows of a log are of the probes' entities, or copies of such."""
-    keys = [each.name for each in view.keys]
     asked = [probes[each.name].to_pylist() for each in view.spine_keys]
-    wanted = {tuple(cells) for cells in zip(*asked, strict=True)}
-    mask = np.ones(log.table.num_rows, np.bool_)
-    for index, name in enumerate(keys):
-        mask &= member(log.table[name], [each[index] for each in wanted])
+    mask = of_keys(view, log.table, set(zip(*asked, strict=True)))
     if log.source.event_id:  # a copy may be of another entity
         ids = log.table[log.source.event_id[0]]
         mask |= member(ids, ids.filter(pa.array(mask)).to_pylist())
+    return mask
+
+
+def of_keys(view: ViewPlan, table: pa.Table, keys: Set[Key]) -> NDArray[np.bool_]:
+    """Return which rows have in each key column a value that one of the keys has there."""
+    mask = np.ones(table.num_rows, np.bool_)
+    for index, each in enumerate(view.keys):
+        mask &= member(table[each.name], {key[index] for key in keys})
     return mask
 
 
@@ -309,7 +313,7 @@ def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, Entit
     return {key: each for key, each in found.items() if None not in key}
 
 
-def member(column: pa.ChunkedArray, values: Sequence[Any]) -> NDArray[np.bool_]:
+def member(column: pa.ChunkedArray, values: Iterable[Any]) -> NDArray[np.bool_]:
     """Return which cells are among the values; null never is."""
     known = pa.array({each for each in values if each is not None}, column.type)
     found: NDArray[np.bool_] = pc.is_in(column, value_set=known).to_numpy(zero_copy_only=False)

@@ -19,38 +19,23 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unskew.online.live.archive_rows import schema_of
 from unskew.pipelines.archive import COMMITS, cut_of, read_current
 from unskew.pipelines.backends import oracle
 from unskew.pipelines.backends.flink_identity import identity_hash
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.folders import files_below, parquet_files, read_files
+from unskew.pipelines.folders import parquet_files
 from unskew.pipelines.plan import FeaturePlan, SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import field_prints
 from unskew.pipelines.states import LISTS
 from unskew.validation.explain import Entity, Key, Upload, entity_events, held, inputs_of, known, same_value
-from unskew.validation.log import Ints, Log, judged_log, numbered
+from unskew.validation.log import Ints
 from unskew.validation.parity import MOST_DEFECTS, Defect, FeatureParity, Report
+from unskew.validation.served_archive import Archive, read_archive
 
-ORDER = ("_partition", "_offset")  # of messages that arrived at the same instant
 MOST_WAYS = 200_000  # in which a tile's events may be parted over partitions; past it they are not tried
 MOST_MISSING, NEAR = 6, 16  # of the events that arrived, how many may be missing, and how far from the last
 UNCONFIRMED = "unconfirmed"
 ANSWERED = 6_000  # ms after the instant that a row was asked for by which it was read, if that was its own now
-
-
-@dataclass(frozen=True)
-class Archive:
-    """One source's archived events in order of (arrival, partition, offset).
-
-    Parameters
-    ----------
-    partitions
-        (n,) of each event; the position of an event is its place here.
-    """
-
-    log: Log
-    partitions: Ints
 
 
 @dataclass
@@ -111,8 +96,8 @@ def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mappi
         if each.get("fingerprint") != plan.fingerprint:
             message = f"a served row is of set `{each.get('set')}` with other definitions; check it with those"
             raise InputError(message)
-    archives = {each.name: read_archive(each, events[each.name]) for each in plan.sources}
-    report = Report(plan, len(given), {name: each.log.table.num_rows for name, each in archives.items()}, 0, {}, [])
+    archives = {each.name: read_archive(each, events[each.name], asked(plan, each, given)) for each in plan.sources}
+    report = Report(plan, len(given), {name: each.rows for name, each in archives.items()}, 0, {}, [])
     judges = {view.name: ViewJudge(view, archives[view.source], given) for view in plan.reads}
     tally = Tally(report)
     for row in given:
@@ -120,30 +105,15 @@ def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mappi
     return report
 
 
-def read_archive(source: SourcePlan, events: Any) -> Archive:
-    """Read a source's events in order of arrival."""
-    table = events if isinstance(events, pa.Table) else archived_rows(source, Path(events))
-    log = judged_log(source, table)
-    places = [column_of(table, name) for name in ORDER]
-    order = np.lexsort((places[1], places[0], log.arrival))
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return Archive(numbered(log, rank), places[0][order])
+def asked(plan: SetPlan, source: SourcePlan, rows: Iterable[Mapping[str, Any]]) -> list[tuple[ViewPlan, set[Key]]]:
+    """Return a source's views with the keys that rows were asked for."""
+    own = [each for each in plan.reads if each.source == source.name]
+    return [(view, {key_of(view, row) for row in rows}) for view in own]
 
 
-def archived_rows(source: SourcePlan, path: Path) -> pa.Table:
-    """Return the rows of an archive, or of Parquet files; none where its archiver has seen none so far."""
-    if (path / COMMITS).is_dir() and not files_below(path):
-        return schema_of(source).empty_table()
-    return read_files(path)
-
-
-def column_of(table: pa.Table, name: str) -> Ints:
-    """Return a column of where messages stood on their topic; zeros where the events have none."""
-    if name not in table.column_names:
-        return np.zeros(table.num_rows, np.int64)
-    found: Ints = table[name].fill_null(0).to_numpy().astype(np.int64)
-    return found
+def key_of(view: ViewPlan, row: Mapping[str, Any]) -> Key:
+    """Return the entity of a view that a row was asked for."""
+    return tuple(row["row"][each.name] for each in view.spine_keys)
 
 
 @dataclass(frozen=True)
@@ -175,7 +145,7 @@ class ViewJudge:
 
     def judge(self, row: Mapping[str, Any]) -> dict[str, Judged]:
         """Return what each feature of a row should have been."""
-        key = tuple(row["row"][each.name] for each in self.view.spine_keys)
+        key = key_of(self.view, row)
         entity = self.entities.get(key, Entity())
         _, _, cut, end = row["sources"][self.view.source]
         at, sections = row["at"], row["views"][self.view.name]
@@ -189,14 +159,22 @@ class ViewJudge:
         found = {}
         for feature in self.view.features:
             opened = self.opened(feature, sections, tiles, entity, end)
-            values = [self.value(feature, events, at) for events in (closed + opened, arrived, every, punctual)]
+            values = self.values(feature, (closed + opened, arrived, every, punctual), at)
             late = not same_value(values[3], values[2])
             found[feature.name] = Judged(values[0], values[1], values[2], late, confirmed)
         return found
 
-    def value(self, feature: FeaturePlan, events: Sequence[oracle.Event], at: int) -> Any:
-        """Return the oracle's value."""
-        return oracle.feature_value(self.view, feature, events, at)
+    def values(self, feature: FeaturePlan, sides: Iterable[Sequence[oracle.Event]], at: int) -> list[Any]:
+        """Return the oracle's value of each side; sides with the same events in the window have one."""
+        known: dict[tuple[int, ...], Any] = {}
+        found = []
+        for events in sides:
+            inside = oracle.inside(feature, events, at)
+            same = tuple(sorted(each.position for each in inside))
+            if same not in known:
+                known[same] = oracle.feature_value(self.view, feature, inside, at)
+            found.append(known[same])
+        return found
 
     def opened(
         self, feature: FeaturePlan, sections: Mapping[str, Any], tiles: Sequence[oracle.Event], entity: Entity, end: int

@@ -337,23 +337,18 @@ def is_of(view: ViewPlan, event: Event, row: Row) -> bool:
 
 def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event], t: int) -> Result:
     """Return a feature over one entity's events: those with ``tail <= ts < head``."""
-    window = feature.window
-    head = t - window.delay
-    if window.align or window.delay:
-        head -= head % (window.align or window.hop)
-    tail = head - window.size - (head - window.size) % window.hop
-    if feature.start is not None and tail < feature.start:
+    if feature.start is not None and bounds(feature, t)[0] < feature.start:
         return None
-    inside = [each for each in events if tail <= each.ts < head]
+    events = inside(feature, events, t)
     fields = [view.fields[each] for each in feature.fields]
     if not feature.category_units:
-        return formula(feature, [each.lift for each in fields], inside, t)
+        return formula(feature, [each.lift for each in fields], events, t)
     (multiset,) = fields
     found: dict[Value, Value] = {}
     inner: list[Any] = []
-    categories = {lifted(multiset.lift, each.cells) for each in inside} - {None}
+    categories = {lifted(multiset.lift, each.cells) for each in events} - {None}
     for category in sorted(categories, key=comparable):
-        own = [each for each in inside if lifted(multiset.lift, each.cells) == category]
+        own = [each for each in events if lifted(multiset.lift, each.cells) == category]
         if feature.outer:
             (cells,) = ordered([multiset.inner[0].lift], own)
             inner += [ENCODED[feature.aggregate](cells)] if cells or feature.aggregate in ("count", "sum") else []
@@ -364,6 +359,21 @@ def feature_value(view: ViewPlan, feature: FeaturePlan, events: Sequence[Event],
     if feature.outer:
         return nested(feature.outer, inner, (*feature.units, 1)[0], feature.type.kind == "float")
     return found or None
+
+
+def bounds(feature: FeaturePlan, t: int) -> tuple[int, int]:
+    """Return tail (inclusive) and head (exclusive) of a feature's window at `t`, ms."""
+    window = feature.window
+    head = t - window.delay
+    if window.align or window.delay:
+        head -= head % (window.align or window.hop)
+    return head - window.size - (head - window.size) % window.hop, head
+
+
+def inside(feature: FeaturePlan, events: Sequence[Event], t: int) -> list[Event]:
+    """Return the events in a feature's window at `t`."""
+    tail, head = bounds(feature, t)
+    return [each for each in events if tail <= each.ts < head]
 
 
 def formula(feature: FeaturePlan, lifts: Sequence[Node], events: Sequence[Event], t: int) -> Result:

@@ -36,6 +36,7 @@ from unskew.pipelines.commands.parity import parity_of_served
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.timegrid import DAY
 from unskew.validation.report import summary
+from unskew.validation.served_archive import read_archive
 from unskew.validation.served_log import Tile, check_served, confirmed_events
 
 START = 20_000 * DAY
@@ -70,18 +71,18 @@ SET = plan(
 
 
 def events() -> list[dict[str, Any]]:
-    """Draw payments in order of arrival: some late, some copied."""
+    """Draw payments in order of arrival: some late, some copied, of these some under another card."""
     draw = np.random.default_rng(3)
     rows: list[dict[str, Any]] = []
     now = START + DAY
     for number in range(N):
         now += int(draw.integers(1, 400_000))
         late = int(draw.integers(DAY + 1, 2 * DAY)) if draw.random() < 0.02 else int(draw.exponential(60_000))
-        row: dict[str, Any] = {"id": number, "at": now - late, "arrived": now, "card": int(draw.integers(4))}
+        row: dict[str, Any] = {"id": number, "at": now - late, "arrived": now, "card": int(draw.integers(5))}
         row |= {"shop": f"s{draw.integers(5)}", "paid": f"{int(draw.integers(1, 10_000)) / 100:.2f}"}
         rows.append(row)
         if draw.random() < 0.05:
-            rows.append({**row, "arrived": now})
+            rows.append({**row, "arrived": now, "card": int(draw.integers(5))})
     return rows
 
 
@@ -121,6 +122,30 @@ def test_every_cell_is_explained(served: tuple[list[dict[str, Any]], list[bytes]
     assert report.unexplained == 0, summary(report)
     assert report.causes.keys() == {"in_flight", "late"}
     assert sum(each.equal for each in report.features.values()) > len(lines)
+
+
+def test_an_archive_in_files_tells_the_same(served: tuple[list[dict[str, Any]], list[bytes]], tmp_path: Path) -> None:
+    rows, lines = served
+    table = archive(rows)
+    table = table.append_column("_offset", pa.array(range(len(rows))))
+    for first in range(0, len(rows), 250):
+        pq.write_table(table.slice(first, 250), tmp_path / f"{first:04d}.parquet")
+    given = [orjson.loads(each) for each in lines]
+    whole, files = (check_served(SET, given, {"payments": each}) for each in (table, tmp_path))
+    assert (files.unexplained, files.causes, files.events) == (0, whole.causes, {"payments": len(rows)})
+    assert files.features == whole.features
+
+
+def test_copies_under_other_cards_are_read_too(tmp_path: Path) -> None:
+    rows = events()
+    for number, first in enumerate(range(0, len(rows), 250)):
+        pq.write_table(archive(rows[first : first + 250]), tmp_path / f"{number}.parquet")
+    mine = {each["id"] for each in rows if each["card"] == 2}
+    wanted = [(each["id"], each["card"]) for each in rows if each["id"] in mine]
+    found = read_archive(SET.source("payments"), tmp_path, [(SET.reads[0], {(2,)})])
+    assert list(zip(*(found.log.table[name].to_pylist() for name in ("id", "card")), strict=True)) == wanted
+    assert {each for _, each in wanted} > {2}
+    assert found.rows == len(rows)
 
 
 @pytest.mark.parametrize("name", ["card.n_1h", "card.total_1d", "card.shops_1d", "card.last_paid_1d", "ratio"])
@@ -171,6 +196,12 @@ def test_an_archive_may_have_no_rows_yet(served: tuple[list[dict[str, Any]], lis
     report = check_served(SET, unknown, {"payments": tmp_path})
     assert report.unexplained == 0
     assert report.features["card.n_1d"].equal == len(unknown) > 0
+
+
+def test_a_torn_file_of_an_archive_is_refused(served: tuple[list[dict[str, Any]], list[bytes]], tmp_path: Path) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"file `.*torn.parquet` is no readable Parquet file"):
+        check_served(SET, [orjson.loads(served[1][0])], {"payments": tmp_path})
 
 
 def test_rows_of_other_definitions_are_refused(served: tuple[list[dict[str, Any]], list[bytes]]) -> None:
