@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"  # of github.com/compose-spec
 WRONG_USE = typer.BadParameter.__mro__[1]  # UsageError, which typer does not export
 ONCE = {"topics", "topics-labels"}
+TRAFFIC = {"traffic", "traffic-labels"}  # a shell's command, and only where the profile is asked for
 METRICS = {
     "unskew_events_total", "unskew_job_events", "unskew_freshness_seconds", "unskew_consumer_lag", "unskew_store_seconds",
     "unskew_read_seconds", "unskew_rejected_writes_total", "unskew_checkpoint_age_seconds", "unskew_job_duplicates_total",
@@ -39,7 +40,7 @@ def read(path: str) -> Any:
 
 COMPOSE = read("docker-compose.yml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = [name for name, service in SERVICES.items() if service["image"] == "unskew"]
+OURS = [name for name, service in SERVICES.items() if service["image"] == "unskew" and name not in TRAFFIC]
 
 
 def test_it_is_a_compose_file() -> None:
@@ -67,6 +68,17 @@ def test_commands_are_those_of_the_command_line(name: str) -> None:
     parse(SERVICES[name]["command"])
 
 
+@pytest.mark.parametrize("name", sorted(TRAFFIC))
+def test_commands_of_traffic_are_those_of_the_command_line(name: str) -> None:
+    assert SERVICES[name]["profiles"] == ["traffic"]
+    assert SERVICES[name]["entrypoint"] == ["sh", "-c"]
+    (text,) = SERVICES[name]["command"]
+    _, *commands = text.replace("exec ", "").split(" && ")
+    assert [each.split()[:2] for each in commands] == [["unskew", "simulate"], ["unskew", "replay"]]
+    for each in commands:
+        parse(each.split()[1:])
+
+
 @pytest.mark.parametrize(
     "words", [["unheard-of"], ["stream", "unheard-of"], ["materialize", "--unheard-of=1"], ["cluster", "jobmanager"]]
 )
@@ -79,8 +91,9 @@ def test_wrong_commands_are_noticed(words: list[str]) -> None:
 def test_services_are_limited_watched_and_restarted(name: str) -> None:
     service = SERVICES[name]
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
-    assert service["restart"] in ({"on-failure"} if name in ONCE else {"unless-stopped"})
-    assert name in ONCE or service["healthcheck"]["test"]
+    ends = name in ONCE | TRAFFIC
+    assert service["restart"] == ("on-failure" if ends else "unless-stopped")
+    assert ends or service["healthcheck"]["test"]
     assert not service["image"].endswith(":latest")
     for port in service.get("ports", []):
         assert port.startswith("127.0.0.1:")
@@ -187,7 +200,7 @@ def test_the_image_has_what_the_services_use() -> None:
     assert {each.split("/")[0] for each in packaged()} <= folders
     assert re.search(r"^USER \d+$", text, re.MULTILINE)
     for service in SERVICES.values():
-        for word in service.get("command", []):
+        for word in (word for each in service.get("command", []) for word in each.split()):
             if word.startswith("--defs="):
                 path = Path(word.removeprefix("--defs="))
                 assert f" {path.parent}\n" in text

@@ -14,7 +14,7 @@ import httpx
 import pyarrow.dataset as ds
 import pytest
 
-from tests.live.test_compose import OURS, ROOT, SERVICES, read
+from tests.live.test_compose import ONCE, OURS, ROOT, SERVICES, TRAFFIC, read
 from tests.live.world import wait
 from tests.servers import missing, wait_for_none_in
 from unskew.online.live.broker import Broker
@@ -87,7 +87,7 @@ class Containers:
 
     def topics(self) -> None:
         """Make the topics that the one-time service makes."""
-        for name in (each for each in SERVICES if SERVICES[each]["restart"] == "on-failure"):
+        for name in sorted(ONCE):
             words = [each.removeprefix("--").split("=", 1) for each in SERVICES[name]["command"][1:]]
             options = dict(each for each in words if len(each) == 2 and each[0] != "config")
             config = dict(each[1].split("=") for each in words if each[0] == "config")
@@ -101,6 +101,14 @@ class Containers:
         own = f"{text.replace('$$', '$')} --bind {HOST} --port {self.port('redis', 6379)} --dir {self.folder}"
         self.start("redis", [shell, flag, own])
         wait(lambda: listens(self.port("redis", 6379)))
+
+    def traffic(self, name: str) -> None:
+        """Start what makes traffic, of a log that is made in a moment."""
+        (text,) = SERVICES[name]["command"]
+        text = self.native(name, text).replace("/tmp/log", str(self.folder / f"log-{name}"))  # noqa: S108
+        text = text.replace("--scale 1000000", "--scale 3000")
+        text = re.sub(r"\bunskew (?=simulate|replay)", f"{sys.executable} -m unskew.pipelines.cli ", text)
+        self.start(name, [*SERVICES[name]["entrypoint"], text])
 
     def start(self, name: str, command: list[str] | None = None, number: int = 1) -> Process:
         """Start a service; a node of the cluster is told the ports that a container would have for itself."""
@@ -183,6 +191,10 @@ def test_the_services_work_together(containers: Containers) -> None:
     archive = containers.folder / "build" / "live"
     wait(lambda: rows(archive / "transactions") == 3, PATIENCE, lambda: containers.log("archiver"))
     wait(lambda: rows(archive / "served") > 0, PATIENCE, lambda: containers.log("archiver-served"))
+    for name in sorted(TRAFFIC):
+        containers.traffic(name)
+    wait(lambda: rows(archive / "transactions") > 500, PATIENCE, lambda: containers.log("traffic"))
+    wait(lambda: rows(archive / "labels") > 50, PATIENCE, lambda: containers.log("traffic-labels"))
     for job in read("deploy/prometheus.yml")["scrape_configs"]:
         for target in (each for config in job.get("static_configs", []) for each in config["targets"]):
             assert "unskew_" in told(f"{target}/metrics").text
