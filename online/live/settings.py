@@ -22,6 +22,7 @@ PREFIX = "UNSKEW"
 SHARE = re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s\[\]:/@]+):([0-9]{1,5})")
 LAST_PORT = 65_535
+CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -113,7 +114,13 @@ class KafkaSettings:
         return found
 
     def flink(self) -> dict[str, str]:
-        """Return the options of Flink's connector, ``properties.`` before each."""
+        """Return the options of Flink's connector, ``properties.`` before each.
+
+        Raises
+        ------
+        InputError
+            If the file of the key has no certificate.
+        """
         found = {"bootstrap.servers": self.bootstrap_servers, "security.protocol": self.security_protocol}
         if self.security_protocol.startswith("SASL"):
             module = "scram.ScramLoginModule" if self.sasl_mechanism.startswith("SCRAM") else "plain.PlainLoginModule"
@@ -126,6 +133,9 @@ class KafkaSettings:
                 {"ssl.truststore.type": "PEM", "ssl.truststore.location": self.ssl_cafile} if self.ssl_cafile else {}
             )
             if self.ssl_keyfile:
+                if CERTIFICATE not in Path(self.ssl_keyfile).read_text(encoding="utf-8", errors="replace"):
+                    message = f"kafka's ssl_keyfile `{self.ssl_keyfile}` has no certificate; the job reads key and certificate from one file: put both in it"
+                    raise InputError(message)
                 found |= {"ssl.keystore.type": "PEM", "ssl.keystore.location": self.ssl_keyfile}
             found |= {"ssl.key.password": self.ssl_password.reveal()} if self.ssl_password else {}
         return {f"properties.{name}": value for name, value in found.items()}

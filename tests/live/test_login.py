@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.archive_world import definitions
-from unskew.online.live.settings import Settings, load_settings
+from unskew.online.live.settings import CERTIFICATE, Settings, load_settings
 from unskew.online.live.topic_reader import TopicReader
 from unskew.pipelines.errors import EngineError, InputError
 
@@ -30,7 +30,7 @@ KAFKA = {
 def given(tmp_path: Path) -> dict[str, str]:
     """Return the settings of Kafka; their files are there."""
     for each in ("ca.pem", "certificate.pem", "key.pem"):
-        (tmp_path / each).touch()
+        (tmp_path / each).write_text(CERTIFICATE)
     return {name: value.replace("{folder}", str(tmp_path)) for name, value in KAFKA.items()}
 
 
@@ -74,6 +74,12 @@ def test_what_clients_are_told(settings: Settings, tmp_path: Path) -> None:
         "properties.ssl.keystore.location": f"{tmp_path}/key.pem",
         "properties.ssl.key.password": SECRETS[1],
     }
+
+
+def test_a_job_needs_the_certificate_beside_its_key(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----")
+    with pytest.raises(InputError, match=r"ssl_keyfile `.*key.pem` has no certificate; .* put both in it"):
+        settings.kafka.flink()
 
 
 def test_secrets_are_not_shown(
