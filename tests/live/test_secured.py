@@ -73,8 +73,8 @@ def make_certificate(folder: Path, owner: str, password: str = "") -> None:
     """Write ``OWNER-certificate.pem``, and ``OWNER.pem`` with its key too."""
     key, certificate = folder / f"{owner}-key.pem", folder / f"{owner}-certificate.pem"
     secret = ["-aes-256-cbc", "-pass", f"pass:{password}"] if password else []  # Java reads no key encrypted otherwise
-    make_key = ["openssl", "genpkey", "-algorithm", "RSA", *secret, "-out", key]
-    sign = [
+    make_key: list[str | Path] = ["openssl", "genpkey", "-algorithm", "RSA", *secret, "-out", key]
+    sign: list[str | Path] = [
         "openssl", "req", "-x509", "-key", key, "-passin", f"pass:{password}", "-days", "2", "-subj", f"/CN={owner}",
         "-addext", f"subjectAltName=IP:{HOST}", "-out", certificate,
     ]  # fmt: skip
