@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-ADD, MIN, MAX, FIRST, LAST = range(5)
+ADD, MIN, MAX, FIRST, LAST, DISTINCT = range(6)
 FIRST_K, LAST_K, TOP_K, BOTTOM_K = range(4)
 # Columns of the first section of an open record; MAX_TS and the event's own TS stand elsewhere in its values.
 TS, MAX_TS, SEQ = 2, 3, 7
@@ -21,7 +21,10 @@ VALUE, COUNT, VALUE_TS, VALUE_MAX_TS = 1, 2, 3, 4
 # What a program's row holds for a pair; a section of -1: none.
 KIND, WINDOW, TEXT, CLOSED, OPEN = 0, 1, 2, 3, 7  # CLOSED and OPEN: section, column, column of validity, bit
 PROGRAM = 11
-HEAD_SEQ, AHEAD, BEHIND = range(3)
+# What is known of a request's open tiles. Of the head tile: the sequence of the version read, ahead, behind; of the
+# newest tile before the instant: whether there is one, its start, its sequence.
+HEAD_SEQ, AHEAD, BEHIND, NEWEST, NEWEST_START, NEWEST_SEQ = range(6)
+KNOWLEDGE = 6
 NONE = -1
 
 
@@ -105,15 +108,17 @@ def merged(kind: int, known: bool, state: int, value: int) -> int:
 @njit(cache=True, nogil=True)
 def scalar_states(
     closed: Ints, closed_at: Ints, closed_widths: Ints, opened: Ints, open_at: Ints, open_widths: Ints,
-    t: Ints, batch_end: int, hop: int, windows: Ints, program: Ints,
+    t: Ints, batch_end: int, hop: int, windows: Ints, program: Ints, alias: Ints, closed_alias: Ints, open_alias: Ints,
 ) -> tuple[Ints, Bools, Ints, bool]:  # fmt: skip
-    """Return (R, Q) states and whether they are known, (R, 3) what was known of the head tile, and overflow.
+    """Return (Q, R) states and whether they are known, (R, KNOWLEDGE) what was known of open tiles, and overflow.
 
-    The three columns of knowledge are the sequence of the head tile's version (-1: none), ahead, behind.
-    A text state of an open record is its place plus the number of the closed record's strings.
+    The sequence of the head tile's version is -1 where there is none. Where no version of the tile that holds `t` is
+    without later events, the newest tile is the one before. A text state of an open record is its place plus the
+    number of the closed record's strings. The state of a multiset is the number of its different values; the last three
+    parameters are those of `value_rows`, empty where no multiset holds texts.
     """
-    states, known = np.zeros((len(t), len(program)), np.int64), np.zeros((len(t), len(program)), np.bool_)
-    knowledge = np.zeros((len(t), 3), np.int64)
+    states, known = np.zeros((len(program), len(t)), np.int64), np.zeros((len(program), len(t)), np.bool_)
+    knowledge = np.zeros((len(t), KNOWLEDGE), np.int64)
     overflow = False
     for r in range(len(t)):
         base_o, n_o = section_at(opened, open_at[r], open_widths, 0)
@@ -121,10 +126,16 @@ def scalar_states(
         chosen, ahead, behind = head_version(opened, base_o, n_o, head_tile, t[r])
         knowledge[r, HEAD_SEQ] = opened[base_o + SEQ * n_o + chosen] if chosen != NONE else NONE
         knowledge[r, AHEAD], knowledge[r, BEHIND] = ahead, behind
+        newest = chosen if chosen != NONE else first_from(opened, base_o, n_o, head_tile) - 1
+        if newest >= 0:
+            knowledge[r, NEWEST], knowledge[r, NEWEST_START] = 1, opened[base_o + newest]
+            knowledge[r, NEWEST_SEQ] = opened[base_o + SEQ * n_o + newest]
         shift = closed[closed_at[r] + 1] if closed_at[r] >= 0 else 0
         for q in range(len(program)):
             step = program[q]
             kind = step[KIND]
+            if kind == DISTINCT:
+                continue
             tail, head = bounds(t[r], windows[step[WINDOW]])
             state, valid = 0, kind == ADD
             base, n = section_at(closed, closed_at[r], closed_widths, step[CLOSED])
@@ -138,8 +149,8 @@ def scalar_states(
             lo = first_from(opened, base_o, n_o, max(tail, batch_end))
             for row in range(lo, first_from(opened, base_o, n_o, head)):
                 start = opened[base_o + row]
-                newest = row + 1 == n_o or opened[base_o + row + 1] != start
-                if row != chosen if start == head_tile else not newest:
+                last = row + 1 == n_o or opened[base_o + row + 1] != start
+                if row != chosen if start == head_tile else not last:
                     continue
                 if bit(opened, base_o, n_o, row, step[OPEN + 2], step[OPEN + 3]):
                     value = opened[base_o + step[OPEN + 1] * n_o + row] + (shift if step[TEXT] else 0)
@@ -147,26 +158,17 @@ def scalar_states(
                     state = merged(kind, valid, state, value)
                     valid = True
                     overflow |= ((before ^ state) & (value ^ state)) < 0  # only a sum is neither of both
-            states[r, q], known[r, q] = state, valid
+            states[q, r], known[q, r] = state, valid
+    for q in range(len(program)):
+        step = program[q]
+        if step[KIND] == DISTINCT:
+            counts, flags = distinct_values(
+                closed, closed_at, closed_widths, opened, open_at, open_widths, t, batch_end, hop, windows[step[WINDOW]],
+                np.array([step[CLOSED], step[OPEN]]), alias if step[TEXT] else alias[:0], closed_alias, open_alias,
+            )  # fmt: skip
+            states[q], known[q] = counts, True
+            knowledge[:, AHEAD : BEHIND + 1] |= flags
     return states, known, knowledge, overflow
-
-
-@njit(cache=True, nogil=True)
-def newest_tiles(opened: Ints, open_at: Ints, open_widths: Ints, t: Ints, hop: int) -> Ints:
-    """Return (R, 3) whether there is an open tile that starts before `t`, its start, the sequence of its version read.
-
-    Of the tile that holds `t` that is the version without later events; where there is none, the tile before counts.
-    """
-    found = np.zeros((len(t), 3), np.int64)
-    for r in range(len(t)):
-        base, n = section_at(opened, open_at[r], open_widths, 0)
-        head = floor_to(t[r], hop)
-        row, _, _ = head_version(opened, base, n, head, t[r])
-        if row == NONE:
-            row = first_from(opened, base, n, head) - 1
-        if row >= 0:
-            found[r, 0], found[r, 1], found[r, 2] = 1, opened[base + row], opened[base + SEQ * n + row]
-    return found
 
 
 @njit(cache=True, nogil=True)

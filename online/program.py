@@ -6,39 +6,34 @@ fingerprints in the layouts that the store keeps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from unskew.online.kernels import ADD, CLOSED, FIRST, KIND, LAST, MAX, MIN, NONE, OPEN, PROGRAM, TEXT, WINDOW, Ints
+from unskew.online.kernels import (
+    ADD,
+    CLOSED,
+    DISTINCT,
+    FIRST,
+    KIND,
+    LAST,
+    MAX,
+    MIN,
+    NONE,
+    OPEN,
+    PROGRAM,
+    TEXT,
+    WINDOW,
+    Ints,
+)
 from unskew.pipelines.errors import StoreError
 from unskew.pipelines.plan import FeaturePlan, ViewPlan
 from unskew.pipelines.records import BITS, Layout, Section, field_prints
 from unskew.pipelines.states import SCALARS
 from unskew.pipelines.timegrid import Window
 
-KINDS = {"add": ADD, "min": MIN, "max": MAX, "first": FIRST, "last": LAST}
-
-
-@dataclass(frozen=True)
-class Group:
-    """Scalar features that share a finish.
-
-    Parameters
-    ----------
-    features
-        (f,) features.
-    places
-        For each state field the (f,) columns of states.
-    as_it_is
-        (f,) whether a finished value needs nothing more: it is no text, no boolean, and may reach before any start.
-    """
-
-    features: tuple[FeaturePlan, ...]
-    places: tuple[Ints, ...]
-    as_it_is: tuple[bool, ...]
+KINDS = {"add": ADD, "min": MIN, "max": MAX, "first": FIRST, "last": LAST, "multiset": DISTINCT}
 
 
 @dataclass(frozen=True)
@@ -74,9 +69,12 @@ class Program:
 
     @cached_property
     def pairs(self) -> tuple[tuple[Window, int], ...]:
-        """The pairs of a window and a scalar field that features need."""
-        pairs = ((each.window, index) for each in self.view.features for index in each.fields)
-        return tuple(dict.fromkeys(each for each in pairs if self.view.fields[each[1]].kind in SCALARS))
+        """The pairs of a window and a field of which features need one state."""
+        return tuple(dict.fromkeys((each.window, index) for each in self.scalar for index in each.fields))
+
+    def of_one_state(self, feature: FeaturePlan) -> bool:
+        """Return whether a feature needs one number of each of its fields: a merged value, or how many there are."""
+        return feature.sized or all(self.view.fields[index].kind in SCALARS for index in feature.fields)
 
     @cached_property
     def table(self) -> Ints:
@@ -86,30 +84,28 @@ class Program:
             field = self.view.fields[index]
             row[KIND], row[WINDOW] = KINDS[field.kind], self.windows.index(window)
             row[TEXT] = field.lift.type.kind == "string"
+            if field.kind == "multiset":
+                row[CLOSED], row[OPEN] = self.value_places(window, index)[::2]
+                continue
             for at, layout, hop in ((CLOSED, self.closed, window.hop), (OPEN, self.opened, self.hop)):
                 if layout.sections:
                     row[at : at + 4] = scalar_place(layout, hop, self.prints[index])
         return out
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
-        """Scalar features by aggregate, parameters, units and number of fields."""
-        found: dict[tuple[object, ...], list[FeaturePlan]] = {}
-        for each in self.view.features:
-            if all(self.view.fields[index].kind in SCALARS for index in each.fields):
-                shared = (each.aggregate, each.parameters, each.units, each.type, len(each.fields), self.is_text(each))
-                found.setdefault(shared, []).append(each)
-        return tuple(self.group(same) for same in found.values())
+    def distinct_texts(self) -> bool:
+        """Whether different texts are counted."""
+        return bool(((self.table[:, KIND] == DISTINCT) & (self.table[:, TEXT] > 0)).any())
 
-    def group(self, features: Sequence[FeaturePlan]) -> Group:
-        """Return features that share a finish as a group."""
-        places = tuple(self.places(features, nth) for nth in range(len(features[0].fields)))
-        simple = (each.start is None and each.type.kind != "bool" and not self.is_text(each) for each in features)
-        return Group(tuple(features), places, tuple(simple))
+    @cached_property
+    def scalar(self) -> tuple[FeaturePlan, ...]:
+        """Features of one state for each of their fields."""
+        return tuple(each for each in self.view.features if self.of_one_state(each))
 
-    def places(self, features: Sequence[FeaturePlan], nth: int) -> Ints:
-        """Return where each feature's nth state stands among the pairs."""
-        return np.array([self.pairs.index((each.window, each.fields[nth])) for each in features], np.int64)
+    @cached_property
+    def others(self) -> tuple[FeaturePlan, ...]:
+        """Features of lists and of multisets' values."""
+        return tuple(each for each in self.view.features if not self.of_one_state(each))
 
     def is_text(self, feature: FeaturePlan) -> bool:
         """Return whether a feature's states are places of strings."""
@@ -122,13 +118,12 @@ class Program:
 
     @cached_property
     def sections(self) -> dict[str, Ints]:
-        """For each list and multiset feature: section and column of its values, closed, then open."""
-        lists = (each for each in self.view.features if self.view.fields[each.fields[0]].kind not in SCALARS)
-        return {each.name: self.value_places(each) for each in lists}
+        """For each of the others: section and column of its values, closed, then open."""
+        return {each.name: self.value_places(each.window, each.fields[0]) for each in self.others}
 
     @cached_property
     def own_sections(self) -> dict[str, Ints]:
-        """For each list and multiset feature: the section of its values, closed, then open."""
+        """For each of the others: the section of its values, closed, then open."""
         return {name: np.ascontiguousarray(each[::2]) for name, each in self.sections.items()}
 
     @cached_property
@@ -136,11 +131,11 @@ class Program:
         """For each feature its row of `window_table`."""
         return {each.name: self.window_table[self.windows.index(each.window)] for each in self.view.features}
 
-    def value_places(self, feature: FeaturePlan) -> Ints:
-        """Return section and column of a feature's values, closed, then open."""
-        own = self.prints[feature.fields[0]]
+    def value_places(self, window: Window, field: int) -> Ints:
+        """Return section and column of a list's or a multiset's values, closed, then open."""
+        own = self.prints[field]
         found: list[int] = []
-        for layout, hop in ((self.closed, feature.window.hop), (self.opened, self.view.hop)):
+        for layout, hop in ((self.closed, window.hop), (self.opened, self.hop)):
             at = next((i for i, each in enumerate(layout.sections) if (each.field, each.hop) == (own, hop)), NONE)
             found += [at, layout.sections[at].columns.index("value") if at != NONE else NONE]
         return np.array(found, np.int64)

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from unskew.online.asked import Asked, Form, request_values
+from unskew.online.columns import Column, Columns, null_column
+from unskew.online.groups import Groups
 from unskew.online.kernels import Ints
 from unskew.online.program import Program
 from unskew.online.store import NO_GENERATION, Pointer, Records, Side, Store, other_features
-from unskew.online.view_read import Column, ViewRead, null_column
-from unskew.pipelines.arrow import to_arrow
+from unskew.online.view_read import ViewRead
 from unskew.pipelines.derived import evaluate, features_read
 from unskew.pipelines.errors import OtherDefinitions, StoreError
 from unskew.pipelines.plan import FeaturePlan, SetPlan, ViewPlan
@@ -45,7 +46,7 @@ class Reading:
     """
 
     plan: SetPlan
-    columns: Mapping[str, Column]
+    columns: Columns
     pointers: Mapping[str, Pointer]
     views: Mapping[str, ViewRead]
     hidden: frozenset[str] = frozenset()
@@ -62,21 +63,13 @@ class Reading:
 
     def table(self) -> pa.Table:
         """Return the values as an Arrow table, one column for each feature."""
-        types = {name: each.type for name, each in self.plan.features().items()}
-        found = {}
-        for name, column in self.columns.items():
-            strings = None if column.texts is None else pa.array(column.texts, pa.string())
-            found[name] = to_arrow(column.values, types[name], strings) if name in types else as_floats(column.values)
-        return pa.table(found)
+        arrays = self.columns.arrays()
+        return pa.Table.from_arrays([arrays[name] for name in self.columns], names=list(self.columns))
 
     def row(self) -> dict[str, Any]:
         """Return the first row's values as Python objects."""
-        return {name: column.cells(1)[0] for name, column in self.columns.items()}
-
-
-def as_floats(values: Values) -> pa.Array:
-    """Return a derived feature."""
-    return pa.array(values.data, mask=~values.valid)
+        cells = self.columns.cells(1)
+        return {name: cells[name][0] for name in self.columns}
 
 
 class FeatureReader:
@@ -97,7 +90,8 @@ class FeatureReader:
         self.programs: dict[str, tuple[Contents, Program]] = {}  # by view: only what was read last
         self.unfit: dict[str, tuple[Contents, float, OtherDefinitions]] = {}
         self.sources = {view.name: (view.stored, view.source) for view in plan.reads}
-        self.features = list(plan.features())
+        self.types = plan.types()
+        self.grouped: dict[tuple[str, ...], Groups] = {}  # by the views that are not hidden
         self.read_by_derived = sorted(set().union(*(features_read(each.expression) for each in plan.derived)))
 
     def read(self, rows: Sequence[Mapping[str, Any]], at: int | Sequence[int]) -> Reading:
@@ -139,20 +133,27 @@ class FeatureReader:
         pointers, records, programs = self.of_one_moment(asked.keys, lenient)
         if not lenient:
             check_instants(pointers, t)
-        columns: dict[str, Column] = {}
-        views: dict[str, ViewRead] = {}
-        for view in self.plan.reads:
-            program = programs[view.name]
-            if program is None:
-                columns |= {each.name: null_column(each, len(t)) for each in view.features}
-                continue
-            found = ViewRead(program, pointers[view.source].batch_end, records[view.name], t)
-            columns |= renamed(self.plan.view(view.stored), view, found.columns())
-            views[view.name] = found
-        ordered = {name: columns[name] for name in self.features}
+        views = {
+            each.name: ViewRead(program, pointers[each.source].batch_end, records[each.name], t)
+            for each in self.plan.reads
+            if (program := programs[each.name]) is not None
+        }
+        blocks = self.groups(views).blocks(views, t) if views else []
+        others = {name: column for each in views.values() for name, column in each.columns().items()}
         hidden = frozenset(each.name for each in self.plan.reads if each.name not in views)
-        ordered |= self.derived(ordered, asked, hidden)
-        return Reading(self.plan, ordered, pointers, views, hidden, asked.rows)
+        for view in self.plan.reads if hidden else ():
+            if view.name in hidden:
+                others |= {each.name: null_column(each, len(t)) for each in view.features}
+        columns = Columns(self.types, blocks, others)
+        others |= self.derived(columns, asked, hidden)
+        return Reading(self.plan, columns, pointers, views, hidden, asked.rows)
+
+    def groups(self, views: Mapping[str, ViewRead]) -> Groups:
+        """Return the groups of views; they depend on nothing but the definitions."""
+        names = tuple(views)
+        if names not in self.grouped:
+            self.grouped[names] = Groups([each.program for each in views.values()])
+        return self.grouped[names]
 
     def of_one_moment(
         self, keys: Mapping[str, Sequence[bytes]], lenient: bool = False
@@ -183,18 +184,18 @@ class FeatureReader:
         """Return the compiled reads against what the pointer names, after a check of the fingerprints."""
         of, pointer = self.plan.view(view.stored), pointers[view.source]
         contents = (pointer.generation, pointer.epoch)
-        known = self.programs.get(of.name)
+        known = self.programs.get(view.name)
         if known is not None and known[0] == contents:
             return known[1]
-        unfit = self.unfit.get(of.name)
+        unfit = self.unfit.get(view.name)
         if unfit is not None and unfit[0] == contents and time.monotonic() - unfit[1] < UNFIT_LIFE:
             raise unfit[2]
         try:
-            found = Program(of, *(self.layout(of, *each) for each in sides(pointer)))
+            found = Program(view, *(self.layout(of, *each) for each in sides(pointer)))
         except OtherDefinitions as error:
-            self.unfit[of.name] = (contents, time.monotonic(), error)
+            self.unfit[view.name] = (contents, time.monotonic(), error)
             raise
-        self.programs[of.name] = (contents, found)
+        self.programs[view.name] = (contents, found)
         return found
 
     def layout(self, of: ViewPlan, side: Side, owner: str) -> Layout:
@@ -235,12 +236,6 @@ def check_instants(pointers: Mapping[str, Pointer], t: Ints) -> None:
         if int(t.min()) < pointer.batch_end:
             message = f"instant `{int(t.min())}` is before batch_end `{pointer.batch_end}` of source `{source}`; backfill instead"
             raise StoreError(message)
-
-
-def renamed(of: ViewPlan, view: ViewPlan, columns: Mapping[str, Column]) -> dict[str, Column]:
-    """Return a view's columns under the names that a set reads them by."""
-    pairs = zip(of.features, view.features, strict=True)
-    return {read.name: columns[kept.name] for kept, read in pairs}
 
 
 def check_fingerprints(features: Sequence[FeaturePlan], stored: Mapping[str, str], side: str) -> None:

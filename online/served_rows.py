@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 
 from unskew.online.asked import Asked, Form
+from unskew.online.columns import Columns
 from unskew.online.provenance import taken
 from unskew.online.read import Reading
 from unskew.online.view_read import ViewRead
@@ -78,7 +79,7 @@ def known_part(reading: Reading, rows: Sequence[int]) -> Reading:
         name: ViewRead(each.program, each.batch_end, [(None, each.records[row][1]) for row in rows], each.t[list(rows)])
         for name, each in reading.views.items()
     }
-    return Reading(reading.plan, {}, reading.pointers, views, reading.hidden, len(rows))
+    return Reading(reading.plan, Columns({}, (), {}), reading.pointers, views, reading.hidden, len(rows))
 
 
 def encoded_row(asked: Asked, form: Form, row: int) -> dict[str, Any]:

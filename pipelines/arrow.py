@@ -36,8 +36,9 @@ def cells(data: NDArray[np.generic], valid: NDArray[np.bool_], kind: ValueKind, 
     if strings is not None:
         return strings.take(pa.array(data.astype(np.int64), mask=~valid))
     dtype = {"float": np.float64, "bool": np.bool_}.get(kind, np.int64)
-    mask = None if valid.all() else ~valid  # without one, Arrow takes the memory as it is
-    return pa.array(data.astype(dtype, copy=False), mask=mask).cast(TYPES[kind])
+    mask = None if np.count_nonzero(valid) == valid.size else ~valid  # without one, Arrow takes the memory as it is
+    found = pa.array(data.astype(dtype, copy=False), mask=mask)
+    return found.cast(TYPES[kind]) if kind == "timestamp" else found
 
 
 def python_values(cells: pa.ChunkedArray) -> list[object]:

@@ -160,7 +160,9 @@ def evaluate(expression: Derived, columns: Mapping[str, Values], rows: int) -> V
         return Values((same == (op == "eq")).astype(np.float64), args[0].valid & args[1].valid)
     with np.errstate(over="ignore", invalid="ignore"):
         data, defined = OPERATIONS[op](*(each.data.astype(np.float64) for each in args))
-    valid = np.logical_and.reduce([each.valid for each in args]) & defined & np.isfinite(data)
+    valid = defined & np.isfinite(data)
+    for each in args:
+        valid &= each.valid
     return Values(np.where(valid, data, 0.0), valid)
 
 

@@ -278,6 +278,11 @@ class SetPlan:
         """Return all features by full name, derived ones apart."""
         return {each.name: each for view in self.reads for each in view.features}
 
+    def types(self) -> dict[str, FeatureType]:
+        """Return the types of all features, then of derived ones, by full name."""
+        found = {name: each.type for name, each in self.features().items()}
+        return found | {each.name: FeatureType("float") for each in self.derived}
+
     def source(self, name: str) -> SourcePlan:
         """Return the source of that name."""
         return next(each for each in self.sources if each.name == name)

@@ -16,6 +16,8 @@ from unskew.online.server.refusal import Refusal, Reply
 from unskew.online.server.wire import ARROW, METADATA
 from unskew.online.store import BEGINNING, Pointer
 
+OPTIONS = pa.ipc.IpcWriteOptions()  # Arrow looks for the defaults in the environment each time
+
 
 class Answers:
     """The replies to the questions that one reading answers.
@@ -46,7 +48,7 @@ class Answers:
         if question.arrow:
             return self.arrow(question, first, last)
         found = self.head(question, first, last) | {"rows": self.rows[first:last]}
-        return Reply(200, orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS if self.maps else None))
+        return Reply(200, orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS if self.part.maps else None))
 
     def too_early(self, instant: int) -> Refusal:
         """Refuse an instant that lies among the closed tiles: they would hold events after it."""
@@ -72,26 +74,23 @@ class Answers:
         """Return the rows as an Arrow IPC stream."""
         head = self.head(question, first, last)
         del head["columns"]
-        found = self.table.slice(first, last - first).replace_schema_metadata({METADATA: orjson.dumps(head)})
+        found = self.batch.slice(first, last - first).replace_schema_metadata({METADATA: orjson.dumps(head)})
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, found.schema) as writer:
-            writer.write_table(found)
+        with pa.ipc.new_stream(sink, found.schema, options=OPTIONS) as writer:
+            writer.write_batch(found)
         return Reply(200, sink.getvalue().to_pybytes(), ARROW.encode())
 
     @cached_property
     def rows(self) -> list[tuple[Any, ...]]:
         """The values of each row."""
-        return list(zip(*(self.reading.columns[name].cells() for name in self.part.names), strict=True))
+        cells = self.reading.columns.cells()
+        return list(zip(*(cells[name] for name in self.part.names), strict=True))
 
     @cached_property
-    def table(self) -> pa.Table:
+    def batch(self) -> pa.RecordBatch:
         """The values in Arrow."""
-        return self.reading.table().select(self.part.names)
-
-    @cached_property
-    def maps(self) -> bool:
-        """Whether a value is a map, whose keys JSON writes as texts."""
-        return any(self.reading.columns[name].values.inner for name in self.part.names)
+        arrays = self.reading.columns.arrays()
+        return pa.RecordBatch.from_arrays([arrays[name] for name in self.part.names], names=self.part.names)
 
     @cached_property
     def newest(self) -> dict[str, list[list[int]]]:
@@ -112,9 +111,9 @@ class Answers:
         rows = self.reading.rows
         found = {name: [["hidden"]] * rows for name in self.reading.hidden}
         for name, view in self.reading.views.items():
-            marks = {"ahead": view.knowledge[:, AHEAD] > 0, "behind": view.knowledge[:, BEHIND] > 0}
-            marks["stale"] = self.stale(name)
-            if any(each.any() for each in marks.values()):
+            stale = self.stale(name)
+            if stale.any() or view.knowledge[:, AHEAD : BEHIND + 1].any():
+                marks = {"ahead": view.knowledge[:, AHEAD], "behind": view.knowledge[:, BEHIND], "stale": stale}
                 found[name] = [[mark for mark, each in marks.items() if each[row]] for row in range(rows)]
         return found
 

@@ -54,6 +54,11 @@ class Part:
         """The names as JSON, written once."""
         return orjson.Fragment(orjson.dumps(self.names))
 
+    @cached_property
+    def maps(self) -> bool:
+        """Whether a value is a map, whose keys JSON writes as texts."""
+        return any(each.type.key and name in self.names for name, each in self.plan.features().items())
+
 
 @dataclass(frozen=True, eq=False)
 class Question:

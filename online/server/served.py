@@ -46,7 +46,7 @@ class Offer(NamedTuple):
     def size(self) -> int:
         """About how many bytes it keeps."""
         records = sum(len(opened or b"") for view in self.reading.views.values() for _, opened in view.records)
-        return 2 * records + sum(len(each) + ROW_BYTES for each in self.values)  # a view joins its records
+        return records + sum(len(each) + ROW_BYTES for each in self.values)
 
 
 class ServedLog:
