@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Self, cast
 
@@ -160,9 +161,9 @@ class RedisStore:
         """
         sources = list(dict.fromkeys(source for _, source in views.values()))
         asked = [(read, *view, strings(keys[read]), len(keys[read])) for read, view in views.items() if keys[read]]
-        fields = [each for source in sources for each in pointer_fields(source)]
-        first = hmget(POINTER, strings(fields), len(fields))
-        counts = [len(fields), *(count for *_, count in asked for _ in range(2))]
+        fields = FIELDS * len(sources)
+        first = hmget(POINTER, b"".join(map(pointer_words, sources)), fields)
+        counts = [fields, *(count for *_, count in asked for _ in range(2))]
         known = self.known
         while True:
             commands = [first]
@@ -180,7 +181,7 @@ class RedisStore:
             if pointer is None:
                 raise never_filled(self.address, source)
         records: dict[str, Records] = {read: [] for read in views}
-        at = len(fields)
+        at = fields
         for read, *_, count in asked:
             closed = self.checked(data, spans[at : at + count], CHECKSUM)
             opened = self.checked(data, spans[at + count : at + 2 * count], CHECKSUM + VERSION)
@@ -436,6 +437,12 @@ def script_sizes(lengths: Sequence[int]) -> Iterator[int]:
 def pointer_fields(source: str) -> list[bytes]:
     """Return the fields of a source's pointer."""
     return [f"{name}:{source}".encode() for name in ("generation", "epoch", "cut", "end")]
+
+
+@lru_cache
+def pointer_words(source: str) -> bytes:
+    """Return the fields of a source's pointer as Redis reads them."""
+    return strings(pointer_fields(source))
 
 
 def held_pointers(sources: Sequence[str], data: bytes, spans: Sequence[tuple[int, int]]) -> dict[str, Held]:

@@ -23,7 +23,9 @@ def to_arrow(values: Values, kind: FeatureType, strings: pa.Array | None) -> pa.
     if kind.scalar:
         return cells(values.data, values.valid, kind.kind, strings)
     offsets = np.zeros(1, np.int64) if values.offsets is None else values.offsets
-    starts = pa.array(offsets.astype(np.int32), mask=np.append(np.diff(offsets) == 0, False))
+    empty = np.zeros(len(offsets), np.bool_)
+    np.equal(offsets[1:], offsets[:-1], out=empty[:-1])
+    starts = pa.array(offsets.astype(np.int32), mask=empty)
     entries = cells(values.data, np.ones(len(values.data), np.bool_), kind.key or kind.kind, strings)
     if kind.key is None:
         return pa.ListArray.from_arrays(starts, entries)
