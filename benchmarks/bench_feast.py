@@ -73,8 +73,7 @@ def library(reader: FeatureReader, asked: list[dict[str, Any]], at: int) -> dict
 
         def read(number: int, size: int = size) -> object:
             first = number * 7 % (len(asked) - size)
-            found = reader.read(asked[first : first + size], at)
-            return {name: each.cells() for name, each in found.columns.items()}
+            return reader.read(asked[first : first + size], at).columns.cells()
 
         found[str(size)] = figures(seconds_of(read, calls))
     return found
