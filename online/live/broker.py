@@ -13,7 +13,7 @@ from unskew.online.live.processes import HOST, Process, free_port, listens, take
 from unskew.online.live.server import Server
 from unskew.pipelines.errors import EngineError
 
-HEAP = ("-Xms512m", "-Xmx512m")
+HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC")
 PATIENCE = 60.0  # s
 # what is replayed has timestamps of its past: the retention of a week would delete it within minutes
 # a broker that was killed cannot join again before its session is over: 3 s instead of 9

@@ -40,16 +40,10 @@ def flink_command(program: str, folder: Path, memory: list[str]) -> list[str]:
     folder
         Of its own; ``conf`` beside it holds the settings.
     memory
-        The JVM's options about memory.
+        The JVM's options about memory, its collector among them.
     """
     jars = sorted((flink_home() / "lib").glob("*.jar"), key=lambda each: each.name.startswith("flink-dist"))
-    options = [
-        *memory,
-        "-XX:+UseG1GC",
-        "-Djava.security.manager=allow",
-        f"-Djava.io.tmpdir={folder}",
-        *opened_modules(),
-    ]
+    options = [*memory, "-Djava.security.manager=allow", f"-Djava.io.tmpdir={folder}", *opened_modules()]
     return java(jars, folder, options, [program, "--configDir", str(folder.parent / "conf")])
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-JOB_MANAGER_MEMORY = ["-Xms256m", "-Xmx512m", "-XX:MaxMetaspaceSize=256m"]
+LEAST_PROCESSOR, SHORTEST_PAUSES = "-XX:+UseSerialGC", "-XX:+UseG1GC"  # collectors
+LARGE = 2048  # MiB of heap from which on the pauses of the first would be felt
+JOB_MANAGER_MEMORY = ["-Xms256m", "-Xmx512m", "-XX:MaxMetaspaceSize=256m", LEAST_PROCESSOR]
 FRAMEWORK_HEAP, OFF_HEAP, NETWORK, METASPACE, OVERHEAD = 128, 128, 64, 256, 128  # MiB
 # a TaskManager that was killed counts as there for the heartbeat's timeout: fixed restarts run out before that
 FAILURES = {
@@ -46,9 +48,10 @@ class TaskManagerMemory:
 
     def options(self) -> list[str]:
         """Return the JVM's options."""
-        heap = f"{self.heap + FRAMEWORK_HEAP}m"
+        size = self.heap + FRAMEWORK_HEAP
+        collector = SHORTEST_PAUSES if size >= LARGE else LEAST_PROCESSOR
         direct = f"-XX:MaxDirectMemorySize={OFF_HEAP + NETWORK}m"
-        return [f"-Xms{heap}", f"-Xmx{heap}", direct, f"-XX:MaxMetaspaceSize={METASPACE}m"]
+        return [f"-Xms{size}m", f"-Xmx{size}m", direct, f"-XX:MaxMetaspaceSize={METASPACE}m", collector]
 
     def settings(self) -> dict[str, str]:
         """Return Flink's settings."""
