@@ -144,8 +144,8 @@ class FeatureReader:
         for view in self.plan.reads if hidden else ():
             if view.name in hidden:
                 others |= {each.name: null_column(each, len(t)) for each in view.features}
-        columns = Columns(self.types, blocks, others)
-        others |= self.derived(columns, asked, hidden)
+        derived = self.derived(Columns(self.types, blocks, others), asked, hidden)
+        columns = Columns(self.types, blocks, others | derived)
         return Reading(self.plan, columns, pointers, views, hidden, asked.rows)
 
     def groups(self, views: Mapping[str, ViewRead]) -> Groups:
