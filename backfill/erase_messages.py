@@ -17,7 +17,7 @@ from unskew.backfill.rewrite import count_rows
 from unskew.pipelines.archive import QUARANTINE
 from unskew.pipelines.erasure import Subject
 from unskew.pipelines.errors import InputError
-from unskew.pipelines.folders import read_part
+from unskew.pipelines.folders import readable
 from unskew.pipelines.plan import SourcePlan
 from unskew.pipelines.raw_lines import holds, line_is_of
 
@@ -42,7 +42,7 @@ class MessagesPlace(FilesPlace):
 
     def check(self, path: Path) -> None:
         """Refuse a file without the columns."""
-        names = read_part(path, pq.read_schema).names
+        names = readable(path, pq.read_schema).names
         missing = [each for each in self.columns if each not in names]
         if missing:
             message = f"file `{path}` has no column `{missing[0]}`: it is no {self.name}"

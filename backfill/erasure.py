@@ -20,7 +20,7 @@ from unskew.backfill.rewrite import count_rows, write_without
 from unskew.pipelines.durable import leftovers, swap
 from unskew.pipelines.encoding import Cell
 from unskew.pipelines.erasure import Cells, Subject
-from unskew.pipelines.folders import read_part
+from unskew.pipelines.folders import readable
 from unskew.pipelines.manifest import MANIFEST, replace_manifest
 from unskew.pipelines.plan import ColumnPlan, SourcePlan
 
@@ -126,7 +126,7 @@ class ParquetPlace(FilesPlace):
 
     def check(self, path: Path) -> None:
         """Refuse a file without the columns, or with others of their names."""
-        check_columns(self.source, read_part(path, pq.read_schema), f"file `{path}`")
+        check_columns(self.source, readable(path, pq.read_schema), f"file `{path}`")
 
     def count(self, path: Path) -> int:
         """Return how many rows of a file are the entity's."""

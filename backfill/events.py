@@ -19,7 +19,7 @@ from unskew.pipelines.archive import read_current
 from unskew.pipelines.backends.sql import DUCKDB
 from unskew.pipelines.encoding import FLOAT_NOISE
 from unskew.pipelines.errors import InputError, nearest
-from unskew.pipelines.folders import read_part
+from unskew.pipelines.folders import readable
 from unskew.pipelines.plan import ColumnPlan, SourcePlan
 from unskew.pipelines.types import INT64_MAX, INT64_MIN
 
@@ -120,7 +120,7 @@ def with_positions(path: Path) -> list[tuple[Path, int]]:
     found, first = [], 0
     for each in parquet_files(path):
         found.append((each, first))
-        first += read_part(each, pq.read_metadata).num_rows
+        first += readable(each, lambda own: read_current(own, pq.read_metadata)).num_rows
     return found
 
 

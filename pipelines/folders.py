@@ -56,11 +56,11 @@ def read_files(path: Path) -> pa.Table:
 
 def read_table(path: Path) -> pa.Table:
     """Return a file, which an archiver may have replaced."""
-    return read_part(path, lambda own: pq.read_table(own, partitioning=None))
+    return readable(path, lambda each: read_current(each, lambda own: pq.read_table(own, partitioning=None)))
 
 
-def read_part(path: Path, read: Callable[[Path], T]) -> T:
-    """Return what is read of a file, which an archiver may have replaced.
+def readable(path: Path, read: Callable[[Path], T]) -> T:
+    """Return what is read of a Parquet file.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def read_part(path: Path, read: Callable[[Path], T]) -> T:
         If it is no Parquet file, or cannot be read.
     """
     try:
-        return read_current(path, read)
+        return read(path)
     except (pa.ArrowInvalid, OSError) as error:
         message = f"file `{path}` is no readable Parquet file: {str(error).splitlines()[0]}"
         raise InputError(message) from error

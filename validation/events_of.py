@@ -38,13 +38,8 @@ def window_events(
     log = judged_log(source, events)
     log = numbered(log, pa.array(range(log.table.num_rows)).to_numpy())
     keys = encode_row({each.name: each for each in view.spine_keys}, row)
-    probes = pa.table(
-        {
-            asked.name: pa.array([keys[asked.name]], log.table.schema.field(key.name).type)
-            for asked, key in zip(view.spine_keys, view.keys, strict=True)
-        }
-    )
-    rows = oracle_rows(source, log.table.filter(pa.array(of_entities(view, log, probes))))
+    asked = tuple(keys[each.name] for each in view.spine_keys)
+    rows = oracle_rows(source, log.table.filter(pa.array(of_entities(view, log, {asked}))))
     examined = [oracle.examine(source, each[SEQUENCE], each) for each in rows]
     firsts, following = oracle.first_copies(source, examined), oracle.next_copies(examined)
     found = []

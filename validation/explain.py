@@ -83,7 +83,9 @@ class Truth:
         self.flips = flips
         self.restarts = restarts
         self.rows = probes.to_pylist()
-        self.entities = {view.name: entity_events(view, logs[view.source], probes) for view in plan.reads}
+        self.entities = {
+            view.name: entity_events(view, logs[view.source], keys_of(view, probes)) for view in plan.reads
+        }
         self.features = {each.name: (view, each) for view in plan.reads for each in view.features}
         self.derived = {each.name: each.expression for each in plan.derived}
         self.request = {each.name: each for each in plan.request}
@@ -277,10 +279,14 @@ def of_head(view: ViewPlan, feature: FeaturePlan, held: Sequence[oracle.Event], 
     return found
 
 
-def of_entities(view: ViewPlan, log: Log, probes: pa.Table) -> NDArray[np.bool_]:
-    """Return which rows of a log are of the probes' entities, or copies of such."""
-    asked = [probes[each.name].to_pylist() for each in view.spine_keys]
-    mask = of_keys(view, log.table, set(zip(*asked, strict=True)))
+def keys_of(view: ViewPlan, probes: pa.Table) -> set[Key]:
+    """Return the probes' entities of a view."""
+    return set(zip(*(probes[each.name].to_pylist() for each in view.spine_keys), strict=True))
+
+
+def of_entities(view: ViewPlan, log: Log, keys: Set[Key]) -> NDArray[np.bool_]:
+    """Return which rows of a log are of the entities, or copies of such."""
+    mask = of_keys(view, log.table, keys)
     if log.source.event_id:  # a copy may be of another entity
         ids = log.table[log.source.event_id[0]]
         mask |= member(ids, ids.filter(pa.array(mask)).to_pylist())
@@ -295,10 +301,10 @@ def of_keys(view: ViewPlan, table: pa.Table, keys: Set[Key]) -> NDArray[np.bool_
     return mask
 
 
-def entity_events(view: ViewPlan, log: Log, probes: pa.Table) -> dict[Key, Entity]:
-    """Return the sound events of the probes' entities, by entity."""
+def entity_events(view: ViewPlan, log: Log, asked: Set[Key]) -> dict[Key, Entity]:
+    """Return the sound events of the entities asked for, by entity."""
     keys = [each.name for each in view.keys]
-    rows = oracle_rows(log.source, log.table.filter(pa.array(of_entities(view, log, probes))))
+    rows = oracle_rows(log.source, log.table.filter(pa.array(of_entities(view, log, asked))))
     examined = [oracle.examine(log.source, row[SEQUENCE], row) for row in rows]
     firsts = oracle.first_copies(log.source, examined)
     following = oracle.next_copies(examined) if log.source.amended else {}

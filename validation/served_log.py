@@ -8,7 +8,7 @@ difference. The second and third part compare with what had arrived, and with al
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain, combinations, product
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unskew.pipelines.archive import COMMITS, cut_of, read_current
@@ -96,19 +95,19 @@ def check_served(plan: SetPlan, rows: Iterable[Mapping[str, Any]], events: Mappi
         if each.get("fingerprint") != plan.fingerprint:
             message = f"a served row is of set `{each.get('set')}` with other definitions; check it with those"
             raise InputError(message)
-    archives = {each.name: read_archive(each, events[each.name], asked(plan, each, given)) for each in plan.sources}
+    keys = {view.name: {key_of(view, each) for each in given} for view in plan.reads}
+    archives = {
+        source.name: read_archive(
+            source, events[source.name], [(each, keys[each.name]) for each in plan.reads if each.source == source.name]
+        )
+        for source in plan.sources
+    }
     report = Report(plan, len(given), {name: each.rows for name, each in archives.items()}, 0, {}, [])
-    judges = {view.name: ViewJudge(view, archives[view.source], given) for view in plan.reads}
+    judges = {view.name: ViewJudge(view, archives[view.source], keys[view.name]) for view in plan.reads}
     tally = Tally(report)
     for row in given:
         tally.add(row, judge_row(plan, row, judges))
     return report
-
-
-def asked(plan: SetPlan, source: SourcePlan, rows: Iterable[Mapping[str, Any]]) -> list[tuple[ViewPlan, set[Key]]]:
-    """Return a source's views with the keys that rows were asked for."""
-    own = [each for each in plan.reads if each.source == source.name]
-    return [(view, {key_of(view, row) for row in rows}) for view in own]
 
 
 def key_of(view: ViewPlan, row: Mapping[str, Any]) -> Key:
@@ -130,16 +129,10 @@ class Judged:
 class ViewJudge:
     """Finds the events behind what was served of one view."""
 
-    def __init__(self, view: ViewPlan, archive: Archive, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, view: ViewPlan, archive: Archive, keys: Set[Key]) -> None:
         self.view, self.archive = view, archive
         self.source = archive.log.source
-        types = archive.log.table.schema
-        pairs = zip(view.keys, view.spine_keys, strict=True)
-        asked = {
-            each.name: pa.array([row["row"][each.name] for row in rows], types.field(own.name).type)
-            for own, each in pairs
-        }
-        self.entities = entity_events(view, archive.log, pa.table(asked))
+        self.entities = entity_events(view, archive.log, keys)
         self.prints = field_prints(view.fields)
         self.tiles: dict[tuple[Key, int], Tile] = {}
 

@@ -18,7 +18,7 @@ from unskew.pipelines.language import FeatureSet
 from unskew.pipelines.plan import SetPlan
 from unskew.pipelines.planner import plan as compile_plan
 from unskew.validation.backfills import backfills
-from unskew.validation.explain import Side, Truth, of_entities, same_value
+from unskew.validation.explain import Side, Truth, keys_of, of_entities, same_value
 from unskew.validation.log import SEQUENCE, Log, logs_of
 from unskew.validation.probes import Flip
 from unskew.validation.served import Progress, replay, run_engines
@@ -109,7 +109,7 @@ def own_rows(plan: SetPlan, logs: Mapping[str, Log], probe: pa.Table) -> list[Ro
     found: dict[Row, None] = {}
     for view in plan.reads:
         log = logs[view.source]
-        found |= {(view.source, seq): None for seq in log.seq[of_entities(view, log, probe)].tolist()}
+        found |= {(view.source, seq): None for seq in log.seq[of_entities(view, log, keys_of(view, probe))].tolist()}
     return list(found)
 
 

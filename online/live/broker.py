@@ -8,12 +8,12 @@ import uuid
 from pathlib import Path
 
 from unskew.online.live.jars import broker_jars
-from unskew.online.live.jvm import java
+from unskew.online.live.jvm import LEAST_PROCESSOR, java
 from unskew.online.live.processes import HOST, Process, free_port, listens, take_port
 from unskew.online.live.server import Server
 from unskew.pipelines.errors import EngineError
 
-HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseSerialGC")
+HEAP = ("-Xms512m", "-Xmx512m", LEAST_PROCESSOR)
 PATIENCE = 60.0  # s
 # what is replayed has timestamps of its past: the retention of a week would delete it within minutes
 # a broker that was killed cannot join again before its session is over: 3 s instead of 9

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unskew.online.java import java_home
 
+LEAST_PROCESSOR, SHORTEST_PAUSES = "-XX:+UseSerialGC", "-XX:+UseG1GC"  # collectors
 LOG_FILE = "log4j2.properties"
 # the connector registers one metric anew at each checkpoint, with a warning each time
 LOGGING = """\

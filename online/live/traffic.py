@@ -134,8 +134,7 @@ class Traffic:
     def known(self, reader: FeatureReader, asked: Asked, at: int) -> tuple[bytes, pa.Table]:
         """Read one row from the store, with what its tiles knew."""
         reading = reader.read_asked(asked, np.full(1, at, np.int64))
-        values = {name: each.cells(1)[0] for name, each in reading.columns.items()}
-        return served_row(reading, asked, self.form, values, 0, at, self.plan.fingerprint), reading.table()
+        return served_row(reading, asked, self.form, reading.row(), 0, at, self.plan.fingerprint), reading.table()
 
     def compare(self, served: pa.Table, stored: pa.Table, row: dict[str, Any], at: int) -> None:
         """Compare a reply with what the store had, cell by cell."""
