@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -287,17 +287,15 @@ def keys_of(view: ViewPlan, probes: pa.Table) -> set[Key]:
 def of_entities(view: ViewPlan, log: Log, keys: Set[Key]) -> NDArray[np.bool_]:
     """Return which rows of a log are of the entities, or copies of such."""
     mask = of_keys(view, log.table, keys)
-    if log.source.event_id:  # a copy may be of another entity
-        ids = log.table[log.source.event_id[0]]
-        mask |= member(ids, ids.filter(pa.array(mask)).to_pylist())
-    return mask
+    return with_copies(log.table[log.source.event_id[0]], mask) if log.source.event_id else mask
 
 
 def of_keys(view: ViewPlan, table: pa.Table, keys: Set[Key]) -> NDArray[np.bool_]:
     """Return which rows have in each key column a value that one of the keys has there."""
     mask = np.ones(table.num_rows, np.bool_)
     for index, each in enumerate(view.keys):
-        mask &= member(table[each.name], {key[index] for key in keys})
+        cells = table[each.name]
+        mask &= among(cells, pa.array({key[index] for key in keys}, cells.type))
     return mask
 
 
@@ -319,10 +317,14 @@ def entity_events(view: ViewPlan, log: Log, asked: Set[Key]) -> dict[Key, Entity
     return {key: each for key, each in found.items() if None not in key}
 
 
-def member(column: pa.ChunkedArray, values: Iterable[Any]) -> NDArray[np.bool_]:
+def with_copies(ids: pa.ChunkedArray, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask of events, and of all that have the id of one of them: a copy may be of another entity."""
+    return mask | among(ids, pc.unique(ids.filter(pa.array(mask))))
+
+
+def among(column: pa.ChunkedArray, values: pa.Array) -> NDArray[np.bool_]:
     """Return which cells are among the values; null never is."""
-    known = pa.array({each for each in values if each is not None}, column.type)
-    found: NDArray[np.bool_] = pc.is_in(column, value_set=known).to_numpy(zero_copy_only=False)
+    found: NDArray[np.bool_] = pc.is_in(column, value_set=values.drop_null()).to_numpy(zero_copy_only=False)
     return found
 
 

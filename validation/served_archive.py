@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from unskew.backfill.aliases import as_declared
 from unskew.backfill.events import check_columns
@@ -17,7 +18,7 @@ from unskew.online.live.archive_rows import schema_of
 from unskew.pipelines.archive import COMMITS
 from unskew.pipelines.folders import files_below, parquet_files, read_table
 from unskew.pipelines.plan import SourcePlan, ViewPlan
-from unskew.validation.explain import Key, member, of_keys
+from unskew.validation.explain import Key, of_keys, with_copies
 from unskew.validation.log import Ints, Log, judged_log, numbered
 
 ORDER = ("_partition", "_offset")  # of messages that arrived at the same instant
@@ -56,9 +57,7 @@ def read_archive(source: SourcePlan, events: Any, asked: Asked) -> Archive:
     """
     parts = [Part(source, where, read, asked) for where, read in tables_of(source, events)]
     if source.event_id:
-        known = {each for part in parts for each in part.own_ids()}
-        for each in parts:
-            each.take_copies(known)
+        take_copies(parts)
     table = pa.concat_tables([each.table for each in parts], promote_options="default")
     log = judged_log(source, table)
     places = [column_of(table, name) for name in ORDER]
@@ -89,16 +88,19 @@ class Part:
         self.table = table.filter(pa.array(self.mask))
         self.ids = cells[source.event_id[0]] if source.event_id else pa.nulls(len(cells))
 
-    def own_ids(self) -> list[Any]:
-        """Return the ids of its events."""
-        found: list[Any] = self.ids.filter(pa.array(self.mask)).to_pylist()
-        return found
-
-    def take_copies(self, known: set[Any]) -> None:
-        """Take the events with these ids too, in the order in which they stand."""
-        mask = self.mask | member(self.ids, known)
+    def take(self, mask: NDArray[np.bool_]) -> None:
+        """Take these events, which are its own and others, in the order in which they stand."""
         if mask.sum() > self.mask.sum():
             self.table = self.read().filter(pa.array(mask))
+
+
+def take_copies(parts: Sequence[Part]) -> None:
+    """Let each part take the events that have the id of an event of any."""
+    ids = pa.concat_tables([pa.table({"id": each.ids}) for each in parts], promote_options="permissive")["id"]
+    own = np.concatenate([each.mask for each in parts])
+    ends = np.cumsum([len(each.mask) for each in parts])
+    for part, its in zip(parts, np.split(with_copies(ids, own), ends[:-1]), strict=True):
+        part.take(its)
 
 
 def tables_of(source: SourcePlan, events: Any) -> Iterator[tuple[str, Callable[[], pa.Table]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import Any
@@ -137,6 +138,7 @@ class Observer:
                     self.look(control, consumer)
                     if self.eager or time.monotonic() - seldom >= SELDOM:
                         self.look_deeper(control)
+                        self.hasten(control)
                         seldom = time.monotonic()
             finally:
                 consumer.close()
@@ -208,6 +210,13 @@ class Observer:
                 self.account(control)
         except (UnskewError, KafkaError):
             return
+
+    def hasten(self, control: Control) -> None:
+        """Where fates are wanted at once, have the jobs make a checkpoint: they are known up to the last one."""
+        if self.eager and not self.settled:
+            with suppress(UnskewError):
+                for job in self.jobs.values():
+                    control.cluster.checkpoint(job.job_id)
 
     def account(self, control: Control) -> None:
         """Count the fates up to the last checkpoints."""

@@ -183,6 +183,9 @@ def cluster_settings(job: Job, settings: Settings, jar: Path, start: str | None)
         "state.backend.type": "rocksdb",
         # Snappy, the default, made each compaction take a core for seconds; state is small and short-lived
         "state.backend.rocksdb.compression.per.level": "NO_COMPRESSION",
+        # each checkpoint writes a small file; levels, the default, would merge every four of them with all there is
+        "state.backend.rocksdb.compaction.style": "UNIVERSAL",
+        "state.backend.rocksdb.use-bloom-filter": "true",  # most events and tiles are in none of the files
         "execution.buffer-timeout.interval": "20 ms",  # a row waits so long at each of two shuffles; by default 100 ms
         "execution.checkpointing.incremental": "true",
         "execution.checkpointing.interval": settings.flink.checkpoint_interval,

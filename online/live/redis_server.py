@@ -19,7 +19,7 @@ dir {data}
 appendonly yes
 appendfsync everysec
 auto-aof-rewrite-percentage 400
-auto-aof-rewrite-min-size 512mb
+auto-aof-rewrite-min-size 2gb
 save ""
 maxmemory-policy noeviction
 daemonize no
@@ -37,12 +37,21 @@ class RedisServer(Server):
         None takes any free one.
     password
         Clients need it where it is given.
+
+    Raises
+    ------
+    EngineError
+        If this machine has no Redis.
     """
 
     def __init__(self, folder: Path, port: int | None = None, password: Secret = NONE) -> None:
         """Say where it will run."""
         super().__init__(folder)
-        self.port, self.password = take_port(port), password
+        program = shutil.which(PROGRAM)
+        if program is None:
+            message = f"program `{PROGRAM}` was not found; install Redis, on Debian `apt-get install redis-server`"
+            raise EngineError(message)
+        self.program, self.port, self.password = program, take_port(port), password
         self.process: Process | None = None
 
     @property
@@ -52,11 +61,7 @@ class RedisServer(Server):
 
     def come_up(self) -> None:
         """Start it, and wait until it answers."""
-        program = shutil.which(PROGRAM)
-        if program is None:
-            message = f"program `{PROGRAM}` was not found; install Redis, on Debian `apt-get install redis-server`"
-            raise EngineError(message)
-        command = [program, str(self.configure())]
+        command = [self.program, str(self.configure())]
         self.process = Process("redis", command, self.folder, self.folder / "redis.log", keeps=self.kept())
         self.process.wait_for(self.answers, PATIENCE)
 
