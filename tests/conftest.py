@@ -1,6 +1,5 @@
 """Fixtures that several folders share."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,11 +7,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.redis_process import Server, redis_server
+from tests.required import missing
 from unskew.online.store import Store
 from unskew.online.store_redis import RedisStore
 from unskew.online.store_sqlite import SqliteStore
 
-pytest_plugins = ["tests.servers"]
+pytest_plugins = ["tests.servers", "tests.leftovers"]
 # a loaded machine is slow, which is no failure
 settings.register_profile("unskew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":
@@ -27,10 +27,7 @@ def shared_data() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         path = SHARED / name
         if not path.is_file():
-            reason = f"real data `{name}` is not beside the checkout"
-            if os.environ.get("CI"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            missing(f"real data `{name}` is not beside the checkout")
         return path
 
     return find

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
+
+from tests.required import missing
 
 PATIENCE = 20.0  # seconds until it answers
 DATABASES = 64
@@ -85,7 +86,7 @@ def free_port() -> int:
 def redis_server(folder: Path, *options: str) -> Iterator[Server]:
     """Run a redis-server over the files of a folder; skip the test where there is none to run."""
     if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
+        missing("redis-server is not installed")
     server = Server(folder, free_port(), options)
     try:
         server.start()

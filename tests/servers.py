@@ -4,15 +4,18 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.prism import cached_prism, running_prism
+from tests.required import missing
 from unskew.online.live.broker import Broker
 from unskew.online.live.cluster import FlinkCluster
 from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
+from unskew.online.live.processes import Process
 from unskew.online.live.redis_server import PROGRAM, RedisServer
 
 
@@ -32,13 +35,6 @@ def shares(item: pytest.Item) -> bool:
     return "servers_folder" in getattr(item, "fixturenames", ())
 
 
-def missing(reason: str) -> None:
-    """Skip on a laptop, fail in CI: there every part has to be there."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def processes_in(folder: Path) -> list[psutil.Process]:
     """Return what runs in a folder or below it."""
     found = []
@@ -49,6 +45,19 @@ def processes_in(folder: Path) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+@contextmanager
+def paused(process: Process) -> Iterator[None]:
+    """Stop a program for a while, and not its warden, who ends it if this process is killed meanwhile."""
+    programs = psutil.Process(process.pid).children(recursive=True)
+    for each in programs:
+        each.suspend()
+    try:
+        yield
+    finally:
+        for each in programs:
+            each.resume()
 
 
 def wait_for_none_in(folder: Path, patience: float = 10.0) -> None:

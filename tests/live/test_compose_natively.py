@@ -16,7 +16,8 @@ import pytest
 
 from tests.live.test_compose import ONCE, OURS, ROOT, SERVICES, TRAFFIC, read
 from tests.live.world import wait
-from tests.servers import missing, wait_for_none_in
+from tests.required import missing
+from tests.servers import wait_for_none_in
 from unskew.online.live.broker import Broker
 from unskew.online.live.processes import HOST, Process, free_port, listens
 from unskew.online.live.settings import KafkaSettings
