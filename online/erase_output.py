@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from unskew.online.account import ERASED, erased_parts
 from unskew.online.changelog import ARROW_TYPES, read_part, visible
-from unskew.online.checkpoints import CHECKPOINTS
+from unskew.online.checkpoints import CHECKPOINTS, newest_checkpoint
 from unskew.online.kernels import Bools
 from unskew.online.stream import run_id
 from unskew.online.stream_input import STAGED
@@ -116,7 +116,7 @@ class OutputPlace:
         found: list[str] = []
         if not self.sources():
             return found
-        if any((self.path / CHECKPOINTS).rglob("_metadata")):
+        if newest_checkpoint(self.path / CHECKPOINTS):
             days = max(state_life(each, self.views(each)) for each in self.sources()) / DAY
             found.append(
                 f"checkpoints in {self.path / CHECKPOINTS}, until the folder is removed and the job rebuilt from the log; "

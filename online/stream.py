@@ -74,6 +74,9 @@ def run_stream(
     if not (out / RUN).exists():
         write_aside(out / RUN, json.dumps({"id": uuid.uuid4().hex}) + "\n")
     start = newest_checkpoint(out / CHECKPOINTS) if resume else None
+    if resume and start is None:
+        message = f"folder `{out / CHECKPOINTS}` holds no complete checkpoint; run without resume into a new folder"
+        raise InputError(message)
     if watch and start is not None:
         instead = "replay the log since the upload's batch_end into a new folder"
         require_living(start, time.time_ns() // 1_000_000, instead)

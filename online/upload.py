@@ -57,8 +57,7 @@ def load_upload(store: Store, plan: SetPlan, folder: str | Path, instant: int, *
     generation = store.new_generation()
     try:
         for view in plan.views:
-            features = {each.name: each.fingerprint for each in view.features}
-            store.put_content("closed", str(generation), view.name, ViewContent(closed_layout(view), features))
+            store.put_content("closed", str(generation), view.name, closed_content(view))
             for records in view_records(path / view.name, [each.name for each in view.keys]):
                 store.put_closed(generation, view.name, records)
         store.flip(generation, ends, instant)
@@ -73,8 +72,7 @@ def drop_superseded(store: Store, sources: Sequence[str], before: int) -> None:
     """Drop the generations that the flips of these sources have superseded before an instant, ms.
 
     One that reads still see, of these sources or of another set's, stays; one of an upload that was killed goes once a
-    later one has been live for a day. What cannot be dropped now (the upload is live all the same) is left to the next
-    upload.
+    later one has been live for a day. What cannot be dropped now (an upload is live all the same) is left to the next time.
     """
     ended: dict[int, int] = {}
     with suppress(StoreDown):
@@ -88,6 +86,11 @@ def drop_superseded(store: Store, sources: Sequence[str], before: int) -> None:
             if killed or ended.get(generation, before) < before:
                 with suppress(StoreError):
                     store.drop_generation(generation)
+
+
+def closed_content(view: ViewPlan) -> ViewContent:
+    """Return how a view's closed records are laid out, and of which features they are."""
+    return ViewContent(closed_layout(view), {each.name: each.fingerprint for each in view.features})
 
 
 def source_ends(path: Path, source: SourcePlan, manifest: dict[str, Any]) -> tuple[int, int]:

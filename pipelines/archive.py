@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
@@ -68,6 +68,9 @@ class Commit:
         The archiver's clock, ms.
     gaps
         Offsets that were not there any more, [first, last, why].
+    early
+        Where a message is older than the archive had been complete up to: that message's arrival, and the latest cut
+        that an upload can have had before; else nothing.
     files
         Rows of each file, by its path below the archive.
     """
@@ -82,11 +85,16 @@ class Commit:
     written: int
     gaps: list[list[Any]] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
+    early: list[int] = field(default_factory=list)
 
     @property
     def path(self) -> Path:
         """Its path below the archive."""
         return Path(COMMITS) / f"{stem(self.topic, self.partition)}-{self.last:020d}.json"
+
+    def belies(self, cut: int) -> bool:
+        """Return whether a message of it is older than an upload's cut that can have been before it."""
+        return bool(self.early) and self.early[0] < cut <= self.early[1]
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ def commits_of(archive: Path, topic: str, partition: int) -> list[Path]:
 
 def read_commit(path: Path) -> Commit:
     """Read a commit."""
-    return Commit(**read_entry(path, {each.name for each in fields(Commit)}))
+    return Commit(**read_entry(path, {each.name for each in fields(Commit)}, {"early"}))
 
 
 def all_seen(archive: Path) -> dict[tuple[str, int], Seen]:
@@ -166,11 +174,11 @@ def names_in(folder: Path) -> list[str]:
     return [each.name for each in folder.iterdir()] if folder.is_dir() else []
 
 
-def read_entry(path: Path, known: set[str]) -> dict[str, Any]:
-    """Read an entry of `_commits`."""
+def read_entry(path: Path, known: set[str], new: Set[str] = frozenset()) -> dict[str, Any]:
+    """Read an entry of `_commits`; older archivers did not write what is new."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or set(found) != known:
+        if not isinstance(found, dict) or not known - new <= set(found) <= known:
             raise ValueError(path)
     except (OSError, ValueError) as error:
         message = f"commit `{path}` cannot be read; restore it from a backup of the archive"
@@ -230,6 +238,22 @@ def cut_of(archive: Path) -> int:
                 raise InputError(message)
             complete.append(complete_until(commits.get(key), seen.get(key)))
     return min(complete) - CLOCK_SLACK
+
+
+def belied(archive: Path, cut: int) -> int | None:
+    """Return the arrival of the oldest message that an upload of an archive lacks though it is older than the cut, ms.
+
+    The upload's tiles are wrong by it, and so an upload is due (design section 8). None where there is no such message;
+    one whose commit came between the cut and the reading of the files counts, too.
+    """
+    found = []
+    for topic, partition in last_commits(archive):
+        for path in reversed(commits_of(archive, topic, partition)):
+            commit = read_commit(path)
+            if commit.written < cut:  # as those before it
+                break
+            found += commit.early[:1] if commit.belies(cut) else []
+    return min(found, default=None)
 
 
 def finished(archive: Path, last: Commit) -> Commit | None:

@@ -34,6 +34,11 @@ class Metrics:
         self.lag = Gauge(
             "unskew_consumer_lag", "Messages not yet in the archive.", ("topic", "partition"), registry=self.registry
         )
+        self.belied = Counter(
+            "unskew_belied_batches", "Batches with a message that an earlier upload may lack: upload again.", ("source",),
+            registry=self.registry,
+        )  # fmt: skip
+        self.belied.labels(source)
         self.server = None if port is None else expose(self.registry, port, host)
 
     def count(self, fates: Mapping[tuple[str, str], int]) -> None:

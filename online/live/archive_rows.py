@@ -64,6 +64,7 @@ class Batch:
         self.packed: list[tuple[pa.Table, pa.Table]] = []
         self.loose = self.bytes = self.rows = 0
         self.first = self.last = self.newest = -1
+        self.earliest: int | None = None  # arrival of a sound message
         self.gaps: list[list[Any]] = []
         self.fates: Counter[tuple[str, str]] = Counter()
 
@@ -78,6 +79,8 @@ class Batch:
                 self.spoilt.append((value, each.key, self.topic, partition, offset, timestamp, found))
             else:
                 fates["late" if judge.late(found) else "accepted", ""] += 1
+                if self.earliest is None or timestamp < self.earliest:
+                    self.earliest = timestamp
                 self.sound.append((*found, partition, offset))
             self.loose += 0 if value is None else len(value)
             if len(self.sound) + len(self.spoilt) >= PACK_ROWS or self.loose >= PACK_BYTES:

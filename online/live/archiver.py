@@ -17,7 +17,16 @@ from unskew.online.live.archive_metrics import Metrics
 from unskew.online.live.archive_rows import Batch
 from unskew.online.live.archive_write import disk, lock, recover, write
 from unskew.online.live.topic_reader import OutOfReachError, Topic, TopicReader
-from unskew.pipelines.archive import Commit, Seen, record
+from unskew.pipelines.archive import (
+    CLOCK_SLACK,
+    Commit,
+    Seen,
+    all_seen,
+    commits_of,
+    complete_until,
+    read_commit,
+    record,
+)
 from unskew.pipelines.errors import EngineError, InputError, UnskewError
 from unskew.pipelines.json_lines import LineJudge
 from unskew.pipelines.plan import SourcePlan
@@ -26,6 +35,7 @@ POLL_MS, POLL_ROWS = 250, 10_000
 LOOK_MS = 10_000  # at most so long between two looks at the topic
 MOST_BYTES = 128 << 20  # of all batches together; past it the largest is written
 MOST_GAPS = 20  # that a commit lists one by one
+LOOK_BACK = 100  # commits in which the last one may be older than those before
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Archiver:
         self.chosen, self.totals = partitions, Totals()
         self.locks, self.batches, self.next = ExitStack(), dict[int, Batch](), dict[int, int]()
         self.pending: dict[int, list[list[Any]]] = {}
-        self.seen: dict[int, int] = {}
+        self.complete: dict[int, int] = {}  # up to when by arrival, ms, as an upload would take it
         self.silent = False
         self.topic = reader.describe()
         self.missing_partitions()
@@ -112,9 +122,16 @@ class Archiver:
             if commit is not None:
                 self.require_same(commit)
             self.next[each] = first if commit is None else commit.last + 1
+            self.complete[each] = self.taken_as_complete(each)
             self.within(each, first, end)
         if new:
             self.reader.start(self.next)
+
+    def taken_as_complete(self, partition: int) -> int:
+        """Return up to when an upload may have taken a partition to be complete, ms, by its newest commits."""
+        seen = all_seen(self.archive).get((self.topic.name, partition))
+        commits = commits_of(self.archive, self.topic.name, partition)[-LOOK_BACK:]
+        return max(complete_until(each, seen) for each in (None, *map(read_commit, commits)))
 
     def require_same(self, commit: Commit) -> None:
         """Refuse a topic that was made again since the archive was written."""
@@ -229,16 +246,29 @@ class Archiver:
         gaps = self.pending.get(partition, [])
         commit = Commit(
             self.topic.name, self.topic.id, self.topic.partitions, partition, batch.first, batch.last, batch.newest,
-            wall(), gaps,
+            wall(), gaps, early=self.early(partition, batch.earliest),
         )  # fmt: skip
         write(self.archive, commit, batch.files())
         self.pending.pop(partition, None)
+        self.complete[partition] = max(self.complete[partition], complete_until(commit, None))
+        if commit.early:
+            self.metrics.belied.labels(self.source.name).inc()
+            self.report(
+                f"partition {partition} of `{self.topic.name}` has a message that arrived at {commit.early[0]}, after the "
+                f"archive was taken to be complete: an upload whose cut is later, up to {commit.early[1]}, lacks it; run "
+                "`unskew upload` again"
+            )
         self.metrics.count(batch.fates)
         self.totals.batches += 1
         for (fate, _), count in batch.fates.items():
             self.totals.fates[fate] += count
         with disk(self.archive):
             compact_many(self.archive, self.topic.name, partition)
+
+    def early(self, partition: int, earliest: int | None) -> list[int]:
+        """Return a commit's `early` by the arrival of its oldest message."""
+        cut = self.complete[partition] - CLOCK_SLACK
+        return [] if earliest is None or earliest >= cut else [earliest, cut]
 
     def look(self, *, patient: bool) -> None:
         """See whether the topic is the same, has more partitions, and where its partitions end; wait for a broker, or not."""
@@ -271,6 +301,7 @@ class Archiver:
         """Record that nothing more was there at an instant."""
         with disk(self.archive):
             record(self.archive, Seen(self.topic.name, self.topic.id, self.topic.partitions, partition, end, at))
+        self.complete[partition] = max(self.complete[partition], at)
 
     def close(self) -> None:
         """Let go of the partitions; what is not committed will be read again."""

@@ -47,10 +47,9 @@ def resuming_point(job: Job, now: int) -> str | None:
     InputError
         If its state has expired.
     """
-    folder = local_folder(job.checkpoints)
-    if not any(folder.rglob("_metadata")):
+    found = newest_checkpoint(local_folder(job.checkpoints))
+    if found is None:
         return None
-    found = newest_checkpoint(folder)
     require_living(found, now, "run `unskew stream rebuild`")
     return found.as_uri()
 

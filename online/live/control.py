@@ -10,8 +10,9 @@ from pathlib import Path
 from threading import Event
 
 from unskew.online.account import Account
+from unskew.online.checkpoints import newest_checkpoint, next_offsets
 from unskew.online.flink_process import execute
-from unskew.online.live.beginnings import resuming_point, starting_offsets
+from unskew.online.live.beginnings import local_folder, resuming_point, starting_offsets
 from unskew.online.live.catching_up import CatchingUp, rows_behind
 from unskew.online.live.fates import take_account
 from unskew.online.live.flink_rest import ENDED, FlinkRest, JobStatus
@@ -245,7 +246,7 @@ class Control:
             message = f"topic `{topic}` was made again since job `{job.epoch}` began; run `unskew stream rebuild`"
             raise EngineError(message)
         first = offsets_since(kafka, topic, None)
-        done = dict(job.starts) | (committed(kafka, job.epoch, topic) if start else {})
+        done = dict(job.starts) | (next_offsets(local_folder(start), topic) if start else {})
         gone = [each for each, offset in first.items() if offset > done.get(each, 0)]
         if gone:
             message = f"topic `{topic}` has partition `{gone[0]}` from offset `{first[gone[0]]}` only, but job `{job.epoch}` must read from `{done.get(gone[0], 0)}` on; run `unskew stream rebuild`"
@@ -380,9 +381,15 @@ class Control:
 
     def lag(self, job: Job) -> dict[int, int]:
         """Return for each partition how many messages the job's checkpoints do not hold yet."""
-        topic = topic_of(self.plan.source(job.source))
-        done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic)
+        done, topic = self.done(job), topic_of(self.plan.source(job.source))
         return {each: end - done.get(each, 0) for each, end in end_offsets(self.settings.kafka, topic).items()}
+
+    def done(self, job: Job) -> dict[int, int]:
+        """Return for each partition up to where the job's checkpoints hold its messages; a savepoint commits nothing."""
+        topic = topic_of(self.plan.source(job.source))
+        found = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic)
+        newest = newest_checkpoint(local_folder(job.checkpoints)) if job.state == "stopped" else None
+        return found if newest is None else found | next_offsets(newest, topic)
 
     def rows_waiting(self, job: Job) -> int:
         """Return how many rows of a job the store has not taken yet."""
@@ -401,8 +408,7 @@ class Control:
         if waiting:
             message = f"store has yet to take `{waiting}` rows of job `{job.epoch}`, so its events cannot be counted; wait for `unskew materialize`"
             raise EngineError(message)
-        done = dict(job.starts) | committed(self.settings.kafka, job.epoch, topic_of(self.plan.source(job.source)))
-        read = sum(done.values()) - sum(job.starts.values())
+        read = sum(self.done(job).values()) - sum(job.starts.values())
         return take_account(self.plan, job, self.store, self.settings.kafka, read)
 
     def replacement(self, source: str, *, forced: bool) -> Job | None:

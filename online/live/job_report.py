@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 
 from unskew.online.live.control import Control
 from unskew.online.live.fates import ApartCounts, unique_events
 from unskew.online.live.flink_rest import RUNNING, ClusterDown
 from unskew.online.live.jobs import Job
+from unskew.online.store import NO_GENERATION
+from unskew.pipelines.archive import belied
 from unskew.pipelines.errors import UnskewError
 
 
@@ -32,7 +35,19 @@ def described(control: Control, job: Job) -> dict[str, object]:
         "events_applied": {each: store.written(job.epoch, each).applied for each in job.views},
         "writes_rejected": store.written(job.epoch).rejected,
         "problem": "" if found is None else found.problem,
+        "upload": upload_due(control, job.source) or "",
     }
+
+
+def upload_due(control: Control, source: str) -> str | None:
+    """Say that the upload that is read lacks a message, nothing where it does not; None where that is not seen from here."""
+    archive, pointer = control.plan.source(source).archive, control.store.pointer(source)
+    if not archive or not Path(archive).is_dir() or pointer is None or pointer.generation == NO_GENERATION:
+        return None
+    arrival = belied(Path(archive), pointer.cut)
+    if arrival is None:
+        return ""
+    return f"lacks a message that arrived at {arrival}, before its cut {pointer.cut}, but came later; run `unskew upload` again"
 
 
 def gauges(control: Control, source: str) -> dict[str, float]:
@@ -46,6 +61,9 @@ def gauges(control: Control, source: str) -> dict[str, float]:
             told["unskew_job_restarts"] = float(found.restarts)
             if found.checkpoint_age is not None:
                 told["unskew_checkpoint_age_seconds"] = found.checkpoint_age
+        with suppress(UnskewError):
+            due = upload_due(control, source)
+            told |= {} if due is None else {"unskew_upload_due": float(bool(due))}
         with suppress(UnskewError):
             told["unskew_job_messages_waiting"] = float(sum(control.lag(job).values()))
         duplicates = None if found is None else control.cluster.duplicates(job.job_id)

@@ -34,7 +34,7 @@ url = "{store}"
 [flink]
 target = "{flink}"
 checkpoints = "{checkpoints}"
-checkpoint_interval = "20s"
+checkpoint_interval = "60s"
 parallelism = {parallelism}
 [server]
 host = "{host}"

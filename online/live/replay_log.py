@@ -26,6 +26,7 @@ OWN = ("_partition", "_offset")  # what an archive adds
 BEGINNING = 10  # lines of which one must be an object: a log may begin with a message that was malformed
 SLICE = 16_384  # rows that are Python objects at a time
 LATE_BY = (60_000, 4 * 86_400_000)  # ms past the allowed lateness
+COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # `json.dumps` would make one for each message
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Reader:
         key = ",".join(text(first_given(values, each)) for each in self.keys).encode() if self.keys else None
         changed = self.changed(values, at_last - self.arrival)
         if changed is not values or raw is None:
-            raw = json.dumps(changed, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+            raw = COMPACT.encode(changed).encode("utf-8", "surrogatepass")
         return Message(at_last, key, raw)
 
     def changed(self, values: Mapping[str, Any], by: int) -> Mapping[str, Any]:

@@ -223,7 +223,7 @@ class Session:
             if self.observer.settled:
                 return
             time.sleep(TICK)
-        self.tell(f"not all messages had a fate {SETTLING:.0f} s after the last one")
+        self.parts.lost = self.parts.lost or f"not all messages had a fate {SETTLING:.0f} s after the last one"
 
     def end(self) -> None:
         """End every process and thread."""

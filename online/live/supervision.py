@@ -9,10 +9,12 @@ from unskew.online.live.catching_up import CatchingUp
 from unskew.online.live.control import ACTIVE, Control, Say, now
 from unskew.online.live.flink_rest import ENDED, RUNNING
 from unskew.online.live.jobs import Job
+from unskew.online.upload import GRACE, drop_superseded
 from unskew.pipelines.errors import EngineError, InputError, StoreDown
 from unskew.pipelines.timegrid import MINUTE
 
 TICK, BACKOFF = 1.0, 5.0  # s between two looks; s after a part has failed
+TIDYING = MINUTE  # ms between two looks for uploads that nobody reads any more
 SUBMITTING = MINUTE  # ms that a first submission may take
 
 
@@ -32,6 +34,7 @@ class Supervisor:
         self.job: Job | None = None
         self.waiting: CatchingUp | None = None
         self.said = ""
+        self.tidied = 0  # ms since the epoch
 
     def run(self, stop: Event) -> None:
         """Watch until told to stop; a part that does not answer is waited for.
@@ -44,6 +47,7 @@ class Supervisor:
         while not stop.is_set():
             try:
                 self.look()
+                self.tidy()
                 self.said = ""
             except (EngineError, StoreDown) as error:
                 self.once(str(error))
@@ -70,6 +74,12 @@ class Supervisor:
             self.control.run(job, resuming_point(job, now()))
         elif state == RUNNING:
             self.flip(job)
+
+    def tidy(self) -> None:
+        """Drop the uploads that reads have not seen for the grace time."""
+        if now() - self.tidied >= TIDYING:
+            drop_superseded(self.control.store, [each.name for each in self.control.plan.sources], now() - GRACE)
+            self.tidied = now()
 
     def current(self) -> Job:
         """Return the source's job as it is recorded now; start one where there is none."""

@@ -19,7 +19,7 @@ from kafka.errors import (
 )
 
 from unskew.online.live.settings import KafkaSettings
-from unskew.pipelines.backends.flink_ends import PARTITIONS
+from unskew.pipelines.backends.flink_ends import LARGEST_ROW, PARTITIONS
 from unskew.pipelines.errors import EngineError, InputError
 from unskew.pipelines.plan import SourcePlan, ViewPlan
 from unskew.pipelines.timegrid import DAY
@@ -27,7 +27,7 @@ from unskew.pipelines.timegrid import DAY
 COORDINATOR, TICK = 10.0, 0.2  # s that a broker has to know its groups after it has started; s between two questions
 PRINT = 12  # digits of a fingerprint in a name
 KEPT = DAY  # how long rows of the stream wait for a materialiser, ms
-TILES = {"retention.ms": str(KEPT), "max.message.bytes": str(8 << 20)}
+TILES = {"retention.ms": str(KEPT), "max.message.bytes": str(LARGEST_ROW)}
 
 
 def position(sequence: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from unskew.online.server.metrics import Metrics
-from unskew.online.server.producer import Message, Producer
+from unskew.online.server.producer import LARGEST_EVENT, Message, Producer
 from unskew.online.server.refusal import RETRY_SECONDS, Refusal, Reply
 from unskew.pipelines.errors import DefinitionError, nearest
 from unskew.pipelines.json_lines import OUT_OF_RANGE, OUTSIDE, WRONG, WRONG_TYPE, LineJudge, first_given
@@ -68,8 +68,8 @@ class Events:
         Raises
         ------
         Refusal
-            404 for a source that takes no events, 422 where one of them would be quarantined (none is written), 503
-            where the broker is down or too many wait.
+            404 for a source that takes no events, 422 where one of them would be quarantined, 413 where one is too large
+            (none is written), 503 where the broker is down or too many wait.
         """
         of = self.source(name)
         lines = events_of(body, media)
@@ -97,11 +97,17 @@ class Events:
         now = self.clock()
         for number, line in enumerate(lines):
             cells = of.judge(line, now)
+            where = f"line {number + 1}: " if len(lines) > 1 else ""
             if isinstance(cells, str):
                 self.metrics.events.labels(of.source.name, "refused").inc()
-                where = f"line {number + 1}: " if len(lines) > 1 else ""
                 raise Refusal(422, cells, where + reason(of, line, cells))
             key = orjson.dumps([cells[each] for each in of.judge.ids]) if of.judge.ids else None
+            if len(line) + len(key or b"") > LARGEST_EVENT:
+                self.metrics.events.labels(of.source.name, "refused").inc()
+                message = (
+                    f"{where}the event has `{len(line)}` bytes; send at most {LARGEST_EVENT}, its id counted twice"
+                )
+                raise Refusal(413, "event_too_large", message)
             found.append(Message(key, line))
         return found
 
@@ -143,7 +149,9 @@ def reason(of: Judged, line: bytes, code: str) -> str:
     """Return why the stream would quarantine an event, with the column where it is one."""
     column = blamed(of.judge, line, code)
     shown = line[:60].decode("utf-8", "replace")
-    where = f"; column `{column}` is `{of.source.column(column).type}`" if column else ""
+    kind = of.source.column(column).type if column else None
+    where = f"; column `{column}` is `{kind}`" if column else ""
+    where += ", in ms since 1970" if kind is not None and kind.kind == "timestamp" else ""
     return f"event `{shown}` would be quarantined as `{code}`: {WHY.get(code, code)}{where}"
 
 

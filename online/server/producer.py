@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.server.refusal import RETRY_SECONDS, Refusal
 
+# bytes of key and value: what Kafka's client, and its topics by default, take in one message, less its frame
+LARGEST_EVENT = (1 << 20) - 512
 LOG = logging.getLogger("unskew.server")
 Place = tuple[int, int]  # partition, offset
 
@@ -90,7 +92,8 @@ class Producer:
         Raises
         ------
         Refusal
-            503 where it has not, within the timeout. Some may have been written all the same.
+            503 where it has not, within the timeout, 413 where the topic takes no message as large as one of them. Some may
+            have been written all the same.
         """
         loop = asyncio.get_running_loop()
         puts = Puts(loop, loop.create_future(), len(messages))
@@ -100,6 +103,11 @@ class Producer:
             async with asyncio.timeout(self.timeout):
                 return await puts.done
         except Exception as error:
+            from kafka.errors import MessageSizeTooLargeError  # noqa: PLC0415 - a server may never need Kafka's client
+
+            if isinstance(error, MessageSizeTooLargeError):
+                message = f"topic `{topic}` takes no message as large as one of the events; send smaller ones, or raise its max.message.bytes"
+                raise Refusal(413, "event_too_large", message) from None
             LOG.warning("kafka did not acknowledge %d events: %s", len(messages), type(error).__name__)
             message = f"the broker has not acknowledged the events ({type(error).__name__}); send them again later"
             raise Refusal(503, "broker_down", message, retry_after=RETRY_SECONDS) from None

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from unskew.online.asked import together
+from unskew.online.blank import blank_store
 from unskew.online.read import FeatureReader
 from unskew.online.server.answer import Answers
 from unskew.online.server.metrics import Metrics, TimedStore
@@ -131,12 +132,17 @@ class Reads:
         self.threads: list[threading.Thread] = []
 
     def warm(self, parts: Iterable[Part]) -> None:
-        """Read an unknown entity by every thread's connection: kernels are loaded, or compiled, before anybody waits."""
+        """Read an unknown entity: kernels are loaded, or compiled, before anybody waits, and every thread is connected.
+
+        The store may have nothing yet, so another one comes first that has what reads need.
+        """
+        one = self.readers[0]
         for part in parts:
             nobody = part.form.asked([dict.fromkeys(part.form.columns)])
             at, t = instants(None, 1)
-            for each in self.readers:
-                each.answer([Question(part, nobody, at, t, arrow) for arrow in (False, True)])
+            with blank_store(part.plan) as blank:
+                for each in (Readers(TimedStore(blank, one.metrics), one.metrics, one.max_age), *self.readers):
+                    each.answer([Question(part, nobody, at, t, arrow) for arrow in (False, True)])
 
     def start(self) -> None:
         """Start the threads; call it on the event loop."""

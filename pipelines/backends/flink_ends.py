@@ -10,6 +10,8 @@ from unskew.pipelines.backends.flink_pieces import listed, long, quoted, text, u
 from unskew.pipelines.backends.flink_streams import NULL, Stream
 
 PARTITIONS = 1 << 16  # more than a topic has: a sequence is offset * PARTITIONS + partition
+# bytes; a message's texts are in several rows, twice as long (in hex); no more than a producer buffers
+LARGEST_ROW = 32 << 20
 DISCOVERY = "10 s"  # how often the job looks for partitions that were added
 
 
@@ -132,6 +134,7 @@ class Topics:
             "topic": self.write[stream.name],
             **self.connection,
             "properties.linger.ms": "20",
+            "properties.max.request.size": str(LARGEST_ROW),
             "properties.compression.type": "lz4",
             "sink.delivery-guarantee": "at-least-once",
             "key.format": "raw",

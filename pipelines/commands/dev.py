@@ -34,16 +34,18 @@ def jars() -> None:
     typer.echo(jars_folder())
 
 
-def kafka(port: Annotated[int, typer.Option(help="Port of the broker.")] = 9092, folder: Folder = None) -> None:
+def kafka(
+    port: Annotated[int, typer.Option(help="Port of the broker; 0: any free one.")] = 9092, folder: Folder = None
+) -> None:
     """Run a Kafka broker; its address is printed as soon as it answers."""
     from unskew.online.live.broker import Broker  # noqa: PLC0415
 
     with given_or_temporary(folder) as place:
-        run(Broker(place, port))
+        run(Broker(place, port or None))
 
 
 def flink(
-    port: Annotated[int, typer.Option(help="Port of the REST interface and web page.")] = 8081,
+    port: Annotated[int, typer.Option(help="Port of the REST interface and web page; 0: any free one.")] = 8081,
     folder: Folder = None,
     task_managers: Annotated[int, typer.Option(help="How many TaskManagers, 1.2 GiB each.", min=1)] = 2,
     slots: Annotated[int, typer.Option(help="Slots of each.", min=1)] = 2,
@@ -52,16 +54,18 @@ def flink(
     from unskew.online.live.cluster import FlinkCluster  # noqa: PLC0415
 
     with given_or_temporary(folder) as place:
-        run(FlinkCluster(place, port, task_managers, slots))
+        run(FlinkCluster(place, port or None, task_managers, slots))
 
 
-def redis(port: Annotated[int, typer.Option(help="Port of the server.")] = 6379, folder: Folder = None) -> None:
+def redis(
+    port: Annotated[int, typer.Option(help="Port of the server; 0: any free one.")] = 6379, folder: Folder = None
+) -> None:
     """Run a Redis server, with the store's password of the settings; its address is printed as soon as it answers."""
     from unskew.online.live.redis_server import RedisServer  # noqa: PLC0415
     from unskew.online.live.settings import load_settings  # noqa: PLC0415
 
     with given_or_temporary(folder) as place:
-        run(RedisServer(place, port, load_settings().store.password))
+        run(RedisServer(place, port or None, load_settings().store.password))
 
 
 def run(server: Server) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import httpx
 
 from tests.live.world import World, wait
+from unskew.online.server.client import Client
+from unskew.pipelines.errors import UnskewError
 
 
 def serve(world: World, name: str = "serve", port: int = 0) -> str:
@@ -44,6 +47,34 @@ def reads(world: World, address: str, pause: float = 0.05) -> Iterator[list[int]
     finally:
         stop.set()
         thread.join()
+
+
+@contextmanager
+def all_answered(world: World, addresses: Sequence[str], readers: int = 4) -> Iterator[None]:
+    """Read from several servers all the while, as many at a time; none of the reads may fail."""
+    stop, done, failures = Event(), Counter[int](), list[str]()
+
+    def ask(reader: int) -> None:
+        with Client(addresses, world.set) as client:
+            while not stop.wait(0.05):
+                card = (reader + 4 * done[reader]) % 40
+                try:
+                    client.read([{"card": card, "shop": f'shop {card % 8} é, "x"'}], world.payments.now + 1)
+                except UnskewError as error:
+                    failures.append(str(error))
+                done[reader] += 1
+
+    threads = [Thread(target=ask, args=(each,)) for each in range(readers)]
+    for each in threads:
+        each.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for each in threads:
+            each.join()
+    assert failures == []
+    assert min(done[each] for each in range(readers)) > 20
 
 
 def checked(world: World) -> Any:

@@ -1,6 +1,7 @@
 """The archiver over a topic in memory: what it writes, where it goes on, what it refuses."""
 
 import errno
+import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.live.archive_world import (
 from unskew.online.live import archive_write, archiver
 from unskew.online.live.archive_metrics import Metrics
 from unskew.online.live.archiver import Archiver, Pace
-from unskew.pipelines.archive import COMMITS, Commit, all_seen, cut_of, hidden, last_commits
+from unskew.pipelines.archive import COMMITS, Commit, all_seen, belied, cut_of, hidden, last_commits
 from unskew.pipelines.errors import EngineError, InputError
 
 SOURCE = source_of()
@@ -291,6 +292,35 @@ def test_seen_counts_only_for_what_came_before(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Archiver, "see", lambda *_: None)
     once(topic, tmp_path)
     assert cut_of(tmp_path) == NOW + 1_003 - 60_000
+
+
+def test_a_message_that_an_upload_may_lack_is_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiver, "wall", lambda: NOW + 700_000)
+    monkeypatch.setattr(Archiver, "see", lambda *_: None)
+    topic = FakeTopic({0: [*log(3), Record(3, NOW + 641_000, None, value(3))]})
+    assert once(topic, tmp_path, partitions=[0]) == []
+    published = cut_of(tmp_path)
+    assert published == NOW + 641_000 - 60_000
+    topic.logs[0] += [Record(4, published, None, value(4)), Record(5, NOW, None, b"malformed")]
+    assert once(topic, tmp_path) == []  # no event is older than the cut
+    topic.logs[0] += [Record(6, published - 1, None, value(6)), Record(7, NOW + 699_000, None, value(7))]
+    (said,) = once(topic, tmp_path)
+    assert f"has a message that arrived at {published - 1}" in said and said.endswith("run `unskew upload` again")
+    assert belied(tmp_path, published) == published - 1
+    assert belied(tmp_path, published - 1) is None  # that upload leaves it to the next one
+    topic.logs[0] += [Record(8, NOW + 699_500, None, value(8))]
+    assert once(topic, tmp_path) == []
+    assert cut_of(tmp_path) > published and belied(tmp_path, cut_of(tmp_path)) is None  # an upload has it now
+
+
+def test_commits_of_older_archivers_are_read(tmp_path: Path) -> None:
+    once(FakeTopic({0: log(3)}), tmp_path)
+    commit = last_commits(tmp_path)["tx", 0]
+    path = tmp_path / commit.path
+    older = json.loads(path.read_text())
+    del older["early"]
+    path.write_text(json.dumps(older))
+    assert last_commits(tmp_path)["tx", 0] == commit
 
 
 def test_a_commit_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.servers import missing, wait_for_none_in
+from tests.required import missing
+from tests.servers import wait_for_none_in
 from unskew.online.live.jars import CONNECTOR
 from unskew.online.live.processes import HOST, Process, free_port, is_free
 from unskew.online.live.redis_server import PROGRAM
@@ -27,6 +28,15 @@ def running(part: str, folder: Path | None, port: int) -> subprocess.Popen[str]:
         missing(f"there is no {PROGRAM}")
     command = [*UNSKEW, "dev", part, "--port", str(port), *(["--folder", str(folder)] if folder else [])]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
+
+
+def test_any_free_port(tmp_path: Path) -> None:
+    with running("redis", tmp_path, 0) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2].split("/")[0])
+        assert port > 0 and not is_free(port)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
 
 
 def test_jars(jars: Path) -> None:
@@ -152,7 +162,7 @@ def test_what_a_killed_command_left_goes_with_the_next(tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("part", ["redis", "kafka", "flink"])
-@pytest.mark.parametrize("port", [99_999, -1, 0])
+@pytest.mark.parametrize("port", [99_999, -1])
 def test_no_port(part: str, port: int, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["dev", part, "--port", str(port), "--folder", str(tmp_path / "new")])
     assert isinstance(done.exception, InputError)

@@ -1,6 +1,5 @@
 """Parts die under traffic; after each fault all that was sent is served as the backfill computes it."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +12,13 @@ from kafka.admin import KafkaAdminClient
 from redis import Redis
 
 from tests.live.conftest import NewWorld
-from tests.live.serving import checked, reads, serve
+from tests.live.serving import all_answered, checked, reads, serve
 from tests.live.small_disk import SmallDisk
 from tests.live.world import World, wait
+from tests.servers import paused
 from unskew.online.live.broker import Broker
 from unskew.online.live.cluster import FlinkCluster
-from unskew.online.live.processes import free_port
+from unskew.online.live.processes import HOST, free_port
 from unskew.online.live.redis_server import RedisServer
 from unskew.pipelines.folders import read_files
 
@@ -102,12 +102,11 @@ def survives_a_writer_from_the_past(world: World, late: str, redis: RedisServer)
 
     def fight() -> None:
         wait(lambda: client.info("clients")["blocked_clients"] >= 2)
-        process.signal(signal.SIGSTOP)
-        client.client_kill_filter(_type="normal", skipme=True)
-        client.client_unpause()
-        world.settle()  # by the other
-        before = rejected()
-        process.signal(signal.SIGCONT)
+        with paused(process):
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_unpause()
+            world.settle()  # by the other
+            before = rejected()
         wait(lambda: rejected() > before)
 
     step, world.payments.step = world.payments.step, 200  # ms: the same tiles all the time
@@ -181,9 +180,8 @@ class Faults:
 
     def paused_redis(self) -> None:
         assert self.redis_server.process is not None
-        self.redis_server.process.signal(signal.SIGSTOP)
-        time.sleep(PAUSE)
-        self.redis_server.process.signal(signal.SIGCONT)
+        with paused(self.redis_server.process):
+            time.sleep(PAUSE)
 
     def materialiser(self) -> None:
         self.world.processes["materialize"].kill()
@@ -194,9 +192,17 @@ class Faults:
         self.world.processes["archive"].kill()
         self.world.start("archive-2", "archive")
 
-    def server(self) -> None:
-        self.world.processes["serve"].kill()
-        serve(self.world, "serve-2", self.port)
+    def servers(self) -> None:
+        """Restart two servers one after the other, and kill one, under the load of clients of both."""
+        first, second = f"http://{HOST}:{self.port}", serve(self.world, "other")
+        with all_answered(self.world, [first, second]):
+            self.world.processes["serve"].end()
+            serve(self.world, "serve-1", self.port)
+            self.world.processes["other"].end()
+            serve(self.world, "other-1", int(second.rpartition(":")[2]))
+            self.world.processes["serve-1"].kill()
+            serve(self.world, "serve-2", self.port)
+        self.world.processes["other-1"].end()
 
     def partition(self) -> None:
         client = KafkaAdminClient(**self.world.settings.kafka.client())
@@ -221,7 +227,7 @@ def test_every_part_may_die(
         survives(world, faults.task_manager)
         survives(world, faults.materialiser)
         survives(world, faults.archiver)
-        survives(world, faults.server)
+        survives(world, faults.servers, 9.0)
         survives(world, world.send_poison)
         survives(world, faults.redis)
         survives(world, faults.paused_redis, PAUSE + 2)

@@ -1,7 +1,9 @@
 """`unskew live`, as a user runs it: every cell is explained, and nothing is left, however it ends."""
 
 import json
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.servers import missing, wait_for_none_in
+from tests.required import missing
+from tests.servers import wait_for_none_in
 from unskew.feature_defs.fraud import fraud
 from unskew.online.live.local import MARK, take_folder
 from unskew.online.live.processes import is_free
@@ -26,11 +29,16 @@ PATIENCE = 600
 SMALL = ["--rate", "40", "--reads", "8", "--scale", "5000", "--plain"]
 
 
+def command(folder: Path, *words: str) -> list[str]:
+    return [sys.executable, "-m", "unskew.pipelines.cli", "live", str(folder), *SMALL, *words]
+
+
 def live(folder: Path, *words: str) -> "subprocess.Popen[str]":
     if shutil.which(PROGRAM) is None:
         missing(f"there is no {PROGRAM}")
-    command = [sys.executable, "-m", "unskew.pipelines.cli", "live", str(folder), *SMALL, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
+    return subprocess.Popen(
+        command(folder, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/"
+    )
 
 
 def ports(folder: Path) -> list[int]:
@@ -81,17 +89,33 @@ def test_a_killed_command_leaves_nothing(tmp_path: Path, jars: Path) -> None:
     require_nothing_left(folder, process.pid)
 
 
-def test_an_interrupted_start_leaves_nothing(tmp_path: Path, jars: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_start_leaves_nothing(tmp_path: Path, jars: Path, how: signal.Signals) -> None:
+    """On a terminal, which shows the parts as they start."""
     assert jars.is_dir()
-    folder = tmp_path / "run"
-    with live(folder) as process:
-        while not (folder / "kafka" / "broker.log").exists():
-            assert process.poll() is None
+    folder, drawn = tmp_path / "run", tmp_path / "drawn"
+    words = shlex.join(each for each in command(folder) if each != "--plain")
+    with subprocess.Popen(
+        ["script", "--quiet", "--flush", "--return", "--command", f"exec {words}", str(drawn)]
+    ) as terminal:
+        while not (folder / "kafka" / "broker.log").exists() or "kafka" not in drawn.read_text():
+            assert terminal.poll() is None
             time.sleep(0.05)
-        process.terminate()
-        said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+        (process,) = psutil.Process(terminal.pid).children()
+        process.send_signal(how)
+        assert terminal.wait(60) == 0, drawn.read_text()
+    shown = drawn.read_text()
+    assert "unskew live: fraud" in shown and "parity so far" in shown and "Ctrl-C ends it" in shown
     require_nothing_left(folder, process.pid)
+
+
+def test_a_machine_without_redis_is_told_before_anything_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    alone = {"PATH": str(tmp_path)}
+    found = subprocess.run(command(folder), env=alone, capture_output=True, text=True, cwd="/", check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("unskew: program `redis-server` was not found; install Redis")
+    assert {each.name for each in folder.iterdir()} == {MARK, "logs"}
 
 
 def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:

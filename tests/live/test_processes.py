@@ -14,6 +14,7 @@ from tests.servers import processes_in, wait_for_none_in
 from unskew.online.live.processes import GRACE, HOST, PORTS, Process, free_port, is_free, listens, take_port
 from unskew.pipelines.errors import EngineError, InputError
 
+ROOT = Path(__file__).parents[2]
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 STUBBORN = [
     sys.executable, "-c",
@@ -72,6 +73,20 @@ time.sleep(600)
     assert processes_in(tmp_path)
     parent.kill()
     parent.wait()
+    wait_for_none_in(tmp_path)
+
+
+def test_ends_if_the_parent_is_killed_while_it_is_paused(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from tests.live.test_processes import SLEEPER, started
+from tests.servers import paused
+folder = Path({str(tmp_path)!r})
+with paused(started(folder, SLEEPER)):
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == -signal.SIGKILL
     wait_for_none_in(tmp_path)
 
 

@@ -1,16 +1,22 @@
 """The job of a source on a cluster: from Kafka to a store, and what is served is what the backfill computes."""
 
+import contextlib
 import json
 import os
+import shutil
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from threading import Event, Thread
 
+import numpy as np
 import pytest
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
-from redis import Redis
 
 from tests.live.conftest import NewWorld
 from tests.live.world import World, wait
+from unskew.online.checkpoints import newest_checkpoint, next_offsets
 from unskew.online.live.beginnings import starting_offsets
 from unskew.online.live.control import now
 from unskew.online.live.job_report import Fates, gauges
@@ -20,7 +26,8 @@ from unskew.online.live.supervision import Supervisor
 from unskew.online.live.topics import administration, end_offsets, topic_id
 from unskew.online.read import FeatureReader
 from unskew.online.stores import open_store
-from unskew.pipelines.errors import EngineError, InputError
+from unskew.pipelines.errors import EngineError, InputError, StoreError, UnskewError
+from unskew.pipelines.plan import SetPlan
 
 
 def downgrade(world: World) -> None:
@@ -38,6 +45,33 @@ def downgrade(world: World) -> None:
 
         wait(over, told=(world.folder / "downgrade.log").read_text)
         assert reader.read(asked, at).table() == before
+
+
+@contextmanager
+def reading(plan: SetPlan, world: World) -> Iterator[None]:
+    """Read all the while by some definitions; every read must find all of their views, of one job."""
+    stop, epochs, failures = Event(), list[str](), list[UnskewError]()
+
+    def read() -> None:
+        asked = [{"card": each["card"], "shop": each["shop"]} for each in world.payments.sent[-50:]]
+        with open_store(world.settings.store) as store:
+            reader = FeatureReader(plan, store)
+            while not stop.wait(0.02):
+                try:
+                    found = reader.read(asked, world.payments.now + 1)
+                    epochs.append(found.pointers["payments"].epoch)
+                except UnskewError as error:
+                    failures.append(error)
+
+    thread = Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert failures == []
+    assert len(epochs) > 20 and list(dict.fromkeys(epochs)) == [epochs[0], world.job().epoch]
 
 
 def a_topic_made_again_is_refused(world: World) -> None:
@@ -68,13 +102,21 @@ def test_what_is_served_is_what_the_backfill_computes(new_world: NewWorld, kind:
         with pytest.raises(InputError, match=r"has the job .* \(running\)"):
             control.submit("payments")
     first = world.send(1500)
+    world.send_large()
     world.send_poison()
     world.settle()
     world.flip()
     world.require_parity()
     world.require_account()
+    ends = end_offsets(world.settings.kafka, world.topic)
+    older, offsets = newest_metadata(world)
+    assert offsets == ends
+    world.send(100)
+    world.settle()
 
     assert "stopped" in world.run("stream", "stop")  # a savepoint, and on from there
+    assert newest_metadata(world)[1] == end_offsets(world.settings.kafka, world.topic)
+    an_older_checkpoint_is_not_gone_on_with_over_deleted_messages(world, older, ends)
     world.send(500)
     world.send_again(first[-300:])
     an_old_checkpoint_is_refused(world)
@@ -85,6 +127,32 @@ def test_what_is_served_is_what_the_backfill_computes(new_world: NewWorld, kind:
     world.require_account()
     what_commands_tell(world)
     what_prometheus_is_told(world, duplicates=300)
+
+
+def newest_metadata(world: World) -> tuple[bytes, dict[int, int]]:
+    """Return the newest checkpoint's metadata and next offsets; the job that runs deletes one for the next."""
+    while True:
+        checkpoint = newest_checkpoint(world.folder / "checkpoints")
+        assert checkpoint
+        with contextlib.suppress(FileNotFoundError):
+            return (checkpoint / "_metadata").read_bytes(), next_offsets(checkpoint, world.topic)
+
+
+def an_older_checkpoint_is_not_gone_on_with_over_deleted_messages(
+    world: World, older: bytes, ends: Mapping[int, int]
+) -> None:
+    """All newer checkpoints are lost, and messages that came since then are deleted, though the job had read them."""
+    checkpoint = newest_checkpoint(world.folder / "checkpoints")
+    assert checkpoint
+    newest = checkpoint / "_metadata"
+    lost = newest.read_bytes()
+    partition, end = max(ends.items())
+    with administration(world.settings.kafka) as client:
+        client.delete_records({TopicPartition(world.topic, partition): end + 1})
+    newest.write_bytes(older)
+    said = world.run("stream", "resume", refused=True)
+    assert f"from offset `{end + 1}` only" in said and f"must read from `{end}` on; run `unskew stream rebuild`" in said
+    newest.write_bytes(lost)
 
 
 def an_old_checkpoint_is_refused(world: World) -> None:
@@ -135,7 +203,7 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
     world.send(800)
     world.settle()
     old = world.job()
-    cells = world.require_parity()
+    cells, older = world.require_parity(), world.plan
 
     world.define('"least": paid.min().over("1d"),')
     with world.control() as control, pytest.raises(InputError, match=r"other definitions of view `cards`.*upgrade"):
@@ -147,8 +215,9 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
         assert control.jobs("payments") == jobs
     world.start("materialize-new", "materialize")
     upgrade = world.start("upgrade", "stream", "upgrade")
-    world.send(400)
-    wait(lambda: not upgrade.alive(), told=(world.folder / "upgrade.log").read_text)
+    with reading(older, world):
+        world.send(400)
+        wait(lambda: not upgrade.alive(), told=(world.folder / "upgrade.log").read_text)
     world.settle()
     assert world.require_parity() == cells + cells // 14, "one feature more"
     world.require_account()
@@ -164,7 +233,10 @@ def test_other_definitions_take_over_when_they_have_caught_up(new_world: NewWorl
         assert [each.epoch for each in control.jobs("payments")] == [world.job().epoch]
         assert [control.cluster.jobs()[each.job_id] for each in (old, more)] == ["CANCELED"] * 2
         assert control.replacement("payments", forced=False) is None
+        world.send(300)
         new = control.stop("payments")  # what was replaced or stopped is not resumed by who supervises it
+        wait(lambda: not control.rows_waiting(new))
+        assert control.account(new).read + sum(control.lag(new).values()) == world.messages
         time.sleep(4)
         assert run.alive()
         assert "resuming" not in (world.folder / "run.log").read_text()
@@ -217,7 +289,38 @@ def rebuilt(world: World, *words: str) -> None:
     assert found.read == sum(ends.values()) - sum(job.starts.values()) == found.applied + found.late + found.archived
 
 
+def new_definitions_wait_for_an_upload(world: World) -> None:
+    """A view is hidden from reads of new definitions, and no other; those of the old ones go on."""
+    asked = [{"card": each["card"], "shop": each["shop"]} for each in world.payments.sent[-5:]]
+    older, at = world.plan, world.payments.now + 1
+    world.define('"least": paid.min().over("1d"),')
+    said = world.run("stream", "upgrade", "--dry-run")
+    assert said.startswith("views that reads have not until `unskew upload` of these definitions: cards\nviews to comp")
+    with open_store(world.settings.store) as store:
+        reader = FeatureReader(world.plan, store)
+        with pytest.raises(StoreError, match=r"cards.*upload"):
+            reader.read(asked, at)
+        shown = reader.read_asked(reader.form.asked(asked), np.full(len(asked), at, np.int64), lenient=True)
+        assert shown.hidden == {"cards"}
+        wanted = FeatureReader(older, store).read(asked, at).table()
+        assert shown.table().select(["shops.n_1h"]) == wanted.select(["shops.n_1h"])
+    world.define()
+
+
+def an_upload_that_lacks_a_message_is_due(world: World, cut: int) -> None:
+    """A message comes that is older than the upload's cut."""
+    assert json.loads(world.run("stream", "status", "--json"))[0]["upload"] == ""
+    event = {"id": 10**9, "at": cut - 2, "arrived": cut - 1, "card": 999, "shop": "none", "paid": "1.00"}
+    world.produce([(b"999", json.dumps(event).encode(), cut - 1)])
+    world.run("archive", "--once")
+    said = f"lacks a message that arrived at {cut - 1}, before its cut {cut}, but came later; run `unskew upload` again"
+    assert json.loads(world.run("stream", "status", "--json"))[0]["upload"] == said
+    with world.control() as control:
+        assert gauges(control, "payments")["unskew_upload_due"] == 1
+
+
 def test_a_lost_store_and_a_topic_made_again_are_survived(new_world: NewWorld, redis_server: RedisServer) -> None:
+    """Redis is killed and has lost its data; then the topic is made again."""
     world = new_world("redis")
     world.start("materialize", "materialize")
     with world.control() as control:
@@ -225,20 +328,22 @@ def test_a_lost_store_and_a_topic_made_again_are_survived(new_world: NewWorld, r
     world.payments.step, world.payments.share_late = 400_000, 0.0  # an upload has late events, the ideal has not
     world.send(1500)  # five days
     world.settle()
-    with Redis.from_url(redis_server.address) as client:
-        client.flushall()
+    redis_server.kill()
+    shutil.rmtree(redis_server.folder / "data")
+    redis_server.start()
     world.send(200)
     with world.control() as control:
         assert control.jobs("payments") == []
     world.run("archive", "--once")
-    cut = str(world.payments.now - 60_000)  # the topic's clock is not this machine's
-    words = ("--events", str(world.folder / "archive"), "--output", str(world.folder / "upload"), "--cut", cut)
+    cut = world.payments.now - 60_000  # the topic's clock is not this machine's
+    words = ("--events", str(world.folder / "archive"), "--output", str(world.folder / "upload"), "--cut", str(cut))
     world.run("upload", *words, "--store", world.store_url)
     rebuilt(world)
     with world.control() as control:
         assert control.cluster.jobs()[lost.job_id] == "CANCELED"
+    new_definitions_wait_for_an_upload(world)
+    an_upload_that_lacks_a_message_is_due(world, cut)
 
-    world.run("archive", "--once")
     with administration(world.settings.kafka) as client:
         client.delete_topics([world.topic])
         wait(lambda: world.topic not in client.list_topics())

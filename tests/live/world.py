@@ -218,6 +218,13 @@ class World:
         self.produce(drawn, rate)
         return drawn
 
+    def send_large(self) -> None:
+        """Send a payment in a shop whose name has 600 kB: its rows are larger than messages are by default."""
+        self.payments.take(1)
+        sent = self.payments.sent[-1]
+        sent["shop"] = "x" * 600_000
+        self.produce([message(sent)])
+
     def send_again(self, messages: Sequence[tuple[bytes, bytes, int]]) -> None:
         """Send copies of messages, as a producer that was restarted does: they arrive now."""
         self.payments.late += sum(at - orjson.loads(value)["at"] > DAY for _, value, at in messages)

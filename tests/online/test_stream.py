@@ -11,7 +11,6 @@ import pytest
 from tests.odd_lines import ODD_LINES, ODD_VALUES
 from unskew.online.account import Account
 from unskew.online.changelog import final_rows, read_changelog
-from unskew.online.checkpoints import newest_checkpoint
 from unskew.online.java import java_home
 from unskew.online.stream import run_stream
 from unskew.pipelines import (
@@ -243,7 +242,7 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not empty"):
         run_stream(plan(odd), "events", tmp_path, tmp_path)
     with pytest.raises(InputError, match="no complete checkpoint"):
-        newest_checkpoint(tmp_path)
+        run_stream(plan(odd), "events", tmp_path, tmp_path / "out", resume=True)
 
 
 def test_a_java_home_without_java_is_refused(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_killed_run_resumes_to_the_same_result(
 
     attempt = threading.Thread(target=first_attempt)
     attempt.start()
-    wait_for(lambda: list((out / CHECKPOINTS).rglob("_metadata")) and list((out / TILES.name).rglob("part-*")))
+    wait_for(lambda: newest_checkpoint(out / CHECKPOINTS) and list((out / TILES.name).rglob("part-*")))
     (child,) = children()
     os.killpg(child.pid, signal.SIGKILL)
     attempt.join(30)

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 
 from tests.server.processes import Served, serving
 from tests.server.world import PLANS
+from tests.servers import paused
 from unskew.online.live.broker import Broker
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.server.events import Events
@@ -80,6 +79,7 @@ def test_events_are_where_the_reply_says(posting: Served, broker: Broker) -> Non
         ({"id": None}, "null_event_id", "its event id is missing or null"),
         ({"ts": 32_503_680_000_000}, "future", "further ahead of the clock"),
         ({"who": "seven"}, "wrong_type", "column `who` is `Int64`"),
+        ({"ts": "2025-01-01T00:00:00Z"}, "wrong_type", "column `ts` is `Timestamp`, in ms since 1970"),
     ],
 )
 def test_what_the_stream_would_quarantine_is_refused(
@@ -104,6 +104,11 @@ def test_other_refusals(posting: Served) -> None:
         404, EVENT, "/v1/events/txs"
     )
     assert "content type `text/csv`" in posting.refused(415, b"x", "/v1/events/tx", **{"content-type": "text/csv"})
+    large = EVENT | {"shop": "x" * 1_100_000}
+    assert "the event has `1100084` bytes; send at most 1048064" in posting.refused(413, large, "/v1/events/tx")
+    assert posting.refused(
+        413, lines(EVENT, large), "/v1/events/tx", **{"content-type": "application/x-ndjson"}
+    ).startswith("line 2: ")
     many = lines(*[EVENT] * 2_001)
     assert (
         posting.ask("POST", "/v1/events/tx", many, {"content-type": "application/x-ndjson"})[0] == 202
@@ -113,14 +118,11 @@ def test_other_refusals(posting: Served) -> None:
 def test_a_broker_that_is_down_is_503_until_it_is_back(posting: Served, broker: Broker) -> None:
     assert broker.process is not None
     before = len(messages(broker))
-    os.killpg(broker.process.pid, signal.SIGSTOP)
-    try:
+    with paused(broker.process):
         status, body, headers = posting.ask("POST", "/v1/events/tx", EVENT)
         assert (status, body["error"]["code"], headers["retry-after"]) == (503, "broker_down", "1")
         assert posting.ask("GET", "/healthz")[0] == 200
         assert posting.ask("GET", "/readyz")[0] == 200  # reads go on
-    finally:
-        os.killpg(broker.process.pid, signal.SIGCONT)
     until = time.monotonic() + 60
     while posting.ask("POST", "/v1/events/tx", EVENT)[0] != 202:
         assert time.monotonic() < until

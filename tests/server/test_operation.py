@@ -144,6 +144,20 @@ def test_a_store_that_is_down_is_503_until_it_is_back(redis_store: Server, tmp_p
         assert served.read(**QUESTION)["rows"] == before["rows"]
 
 
+def test_kernels_are_compiled_before_it_listens_on_an_empty_store_too(
+    tmp_path: Path, uploads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first reads after an upload would wait for the compiler, for longer than they may."""
+    kernels, path = tmp_path / "kernels", tmp_path / "store.sqlite"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernels))
+    with SqliteStore(path) as store, serving(tmp_path, path, "--set", "cards") as served:
+        compiled = {each.name for each in kernels.rglob("*.nbc")}
+        assert compiled
+        fill(store, uploads, ["cards"])
+        served.read(**QUESTION)
+        assert {each.name for each in kernels.rglob("*.nbc")} == compiled
+
+
 def test_an_empty_store_is_not_ready_and_one_of_other_definitions_neither(tmp_path: Path, store_path: Path) -> None:
     SqliteStore(tmp_path / "empty.sqlite").close()
     with serving(tmp_path, tmp_path / "empty.sqlite", "--set", "cards") as served:
