@@ -23,6 +23,8 @@ PORTS = range(
 )  # below those that the kernel gives to outgoing connections: they stay free over a restart
 TICK = 0.05  # s between two looks
 GRACE = 20.0  # s between TERM and KILL
+GONE = 10.0  # s that the kernel may take to end what was killed
+NO_SIGNAL = 0  # only asks whether there is somebody
 SIGNALLED = 128  # and the number of a signal: the code of what it ended, as shells have it
 COMPLAINT = re.compile("warn|error|fatal|exception", re.IGNORECASE)
 TAIL = 300  # characters of a log that an error quotes
@@ -129,14 +131,18 @@ class Process:
         """Kill it and everything in its group, as a crash would."""
         if self.alive():
             self.signal(signal.SIGKILL)
-            self.popen.wait()
+            self.popen.wait()  # the warden; what it ran may take longer, and has its ports until then
+            last = time.monotonic() + GONE
+            while self.signal(NO_SIGNAL) and time.monotonic() < last:
+                time.sleep(TICK / 10)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the group."""
+    def signal(self, number: int) -> bool:
+        """Send a signal to the group; return whether somebody is in it."""
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
-            pass
+            return False
+        return True
 
 
 def how_ended(code: int, log: Path) -> str:

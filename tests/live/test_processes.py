@@ -51,7 +51,22 @@ def test_kill_takes_the_whole_group(tmp_path: Path) -> None:
     process = started(tmp_path, SLEEPER)
     process.kill()
     assert not process.alive()
-    wait_for_none_in(tmp_path)
+    assert not processes_in(tmp_path)
+
+
+def test_what_was_killed_has_left_its_port(tmp_path: Path) -> None:
+    port = free_port()
+    code = f"""
+import socket
+held = socket.create_server(("{HOST}", {port}))
+memory = bytearray(b"1") * 300_000_000  # for the kernel to take back first
+print("up", flush=True)
+held.accept()
+"""
+    process = started(tmp_path, [sys.executable, "-c", code])
+    process.kill()
+    assert is_free(port)
+    assert not processes_in(tmp_path)
 
 
 @pytest.mark.parametrize("command", [SLEEPER, STUBBORN])
