@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 from unskew.online.live.jars import broker_jars
-from unskew.online.live.jvm import LEAST_PROCESSOR, java
+from unskew.online.live.jvm import LEAST_PROCESSOR, SHORT_WORK, java
 from unskew.online.live.processes import HOST, Process, free_port, listens, take_port
 from unskew.online.live.server import Server
 from unskew.pipelines.errors import EngineError
@@ -85,7 +85,7 @@ class Broker(Server):
         """Make the data folder."""
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         program = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings)]
-        command = java(broker_jars(), self.folder, ("-XX:TieredStopAtLevel=1",), program)
+        command = java(broker_jars(), self.folder, (SHORT_WORK,), program)
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603 - our own
         if done.returncode:
             said = (done.stdout + done.stderr).strip().splitlines() or ["nothing was said"]

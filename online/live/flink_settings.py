@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unskew.online.live.jvm import LEAST_PROCESSOR, SHORTEST_PAUSES
+from unskew.online.live.jvm import LEAST_PROCESSOR, SHORT_WORK, SHORTEST_PAUSES
 
 LARGE = 2048  # MiB of heap from which on the pauses of the collector that takes the least processor would be felt
-JOB_MANAGER_MEMORY = ["-Xms256m", "-Xmx512m", "-XX:MaxMetaspaceSize=256m", LEAST_PROCESSOR]
+JOB_MANAGER_MEMORY = ["-Xms256m", "-Xmx512m", "-XX:MaxMetaspaceSize=256m", LEAST_PROCESSOR, SHORT_WORK]
 FRAMEWORK_HEAP, OFF_HEAP, NETWORK, METASPACE, OVERHEAD = 128, 128, 64, 256, 128  # MiB
 # a TaskManager that was killed counts as there for the heartbeat's timeout: fixed restarts run out before that
 FAILURES = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from unskew.online.java import java_home
 
 LEAST_PROCESSOR, SHORTEST_PAUSES = "-XX:+UseSerialGC", "-XX:+UseG1GC"  # collectors
+SHORT_WORK = "-XX:TieredStopAtLevel=1"  # for programs that do little: the second compiler costs them more than it saves
 LOG_FILE = "log4j2.properties"
 # the connector registers one metric anew at each checkpoint, with a warning each time
 LOGGING = """\

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from unskew.online.live.archive_write import disk
 from unskew.online.live.held import hold
-from unskew.online.live.replay import Message, Sent, produce
+from unskew.online.live.outbox import Message
+from unskew.online.live.replay import Sent, produce
 from unskew.online.live.settings import KafkaSettings
 from unskew.pipelines.archive import QUARANTINE, read_current
 from unskew.pipelines.errors import InputError

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import Any, NamedTuple
 
 import numpy as np
-from kafka import KafkaProducer
 
+from unskew.online.live.outbox import Message, Outbox
 from unskew.online.live.settings import KafkaSettings
-from unskew.online.live.topics import administration, broker_errors, make_topics
+from unskew.online.live.topics import administration, make_topics
 
 KEPT = {
     "retention.ms": "-1",
     "message.timestamp.type": "CreateTime",
 }  # a log of years ago would be deleted within minutes
-IN_FLIGHT, BYTES = 20_000, 64 << 20  # messages that wait for the broker's word, and their size
 AHEAD = 1_000  # messages that are made at once, which costs less than each when it is due
 COPY_BY = 10_000  # ms within which a copy comes
-PATIENCE = 120  # s for the broker to take a message
 TICK = 0.01  # s: what is due within it is sent together
-
-
-class Message(NamedTuple):
-    """One line of a log: its arrival in ms, its key, its JSON; the partition where the key does not say it."""
-
-    arrival: int
-    key: bytes | None
-    value: bytes
-    partition: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,38 +159,9 @@ def produce(
         If the broker refuses one, or does not answer.
     """
     done, begun = Sent(), time.monotonic()
-    waiting: deque[tuple[Any, int]] = deque()
-    size = 0
-    with broker_errors(settings), sending(settings) as producer:
+    with Outbox(settings, topic, taken) as outbox:
         for each in messages:
-            stamp = time.time_ns() // 1_000_000 if clock else each.arrival
-            future = producer.send(topic, each.value, each.key, partition=each.partition, timestamp_ms=stamp)
-            waiting.append((future, len(each.value)))
-            size += len(each.value)
+            outbox.send(each, time.time_ns() // 1_000_000 if clock else each.arrival)
             done.messages += 1
-            while len(waiting) > IN_FLIGHT or size > BYTES:
-                size -= confirm(*waiting.popleft(), taken)
-        producer.flush()
-        for sent in waiting:
-            confirm(*sent, taken)
     done.seconds = time.monotonic() - begun
     return done
-
-
-def confirm(future: Any, size: int, taken: Callable[[int, int], None]) -> int:
-    """Wait until the broker has a message; return its size."""
-    place = future.get(timeout=PATIENCE)
-    taken(place.partition, place.offset)
-    return size
-
-
-@contextmanager
-def sending(settings: KafkaSettings) -> Iterator[KafkaProducer]:
-    """Give a producer."""
-    producer = KafkaProducer(
-        **settings.client(), acks="all", linger_ms=20, batch_size=1 << 18, max_request_size=16 << 20
-    )
-    try:
-        yield producer
-    finally:
-        producer.close()

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unskew.online.live.replay import Message
+from unskew.online.live.outbox import Message
 from unskew.online.stream_input import input_files
 from unskew.pipelines.errors import InputError, nearest
 from unskew.pipelines.folders import read_files

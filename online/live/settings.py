@@ -113,6 +113,18 @@ class KafkaSettings:
             found |= {"ssl_password": self.ssl_password.reveal()} if self.ssl_password else {}
         return found
 
+    def librdkafka(self) -> dict[str, str]:
+        """Return the options of librdkafka's clients."""
+        found = {"bootstrap.servers": self.bootstrap_servers, "security.protocol": self.security_protocol}
+        if self.security_protocol.startswith("SASL"):
+            found |= {"sasl.mechanism": self.sasl_mechanism, "sasl.username": self.sasl_username}
+            found |= {"sasl.password": self.sasl_password.reveal()}
+        if self.security_protocol.endswith("SSL"):
+            files = {"ca": self.ssl_cafile, "certificate": self.ssl_certfile, "key": self.ssl_keyfile}
+            found |= {f"ssl.{name}.location": path for name, path in files.items() if path}
+            found |= {"ssl.key.password": self.ssl_password.reveal()} if self.ssl_password else {}
+        return found
+
     def flink(self) -> dict[str, str]:
         """Return the options of Flink's connector, ``properties.`` before each.
 

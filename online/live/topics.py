@@ -86,13 +86,16 @@ def broker_errors(settings: KafkaSettings) -> Iterator[None]:
     except OffsetOutOfRangeError:
         raise
     except KafkaError as error:
-        said = str(error) or type(error).__name__
-        # who is refused is not told so by the client: it tries again until its time is over
-        login = (
-            ": sasl_mechanism, sasl_username, sasl_password" if settings.security_protocol.startswith("SASL") else ""
-        )
-        message = f"kafka at `{settings.bootstrap_servers}` failed: `{said}`; check that it runs, and [kafka] of the settings{login}"
-        raise EngineError(message) from error
+        raise broker_failure(settings, str(error) or type(error).__name__) from error
+
+
+def broker_failure(settings: KafkaSettings, said: str) -> EngineError:
+    """Return the error of a broker that a client could not work with."""
+    # who is refused is not told so by the client: it tries again until its time is over
+    login = ": sasl_mechanism, sasl_username, sasl_password" if settings.security_protocol.startswith("SASL") else ""
+    return EngineError(
+        f"kafka at `{settings.bootstrap_servers}` failed: `{said}`; check that it runs, and [kafka] of the settings{login}"
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
 
+import httpcore
 import httpx
 import orjson
 import pyarrow as pa
@@ -24,6 +25,12 @@ from unskew.pipelines.timegrid import milliseconds
 
 DEADLINE = 10.0  # seconds
 ATTEMPT = 5.0  # seconds
+PATH = "/v1/features"
+LAST_PORT = 65_535
+CONNECTIONS, KEPT, KEPT_FOR = 100, 20, 5.0  # at most; of which wait for the next read, and how many seconds
+NO_REPLY = (
+    httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ConnectionNotAvailable,
+)  # fmt: skip
 HEAD = ("fingerprint", "at", "sources", "newest", "flags")  # of a reply, beside its values and the set's name
 Rows = Sequence[Mapping[str, Any]]
 
@@ -82,10 +89,11 @@ class Base:
     def __init__(
         self, urls: str | Sequence[str], set_name: str | None = None, *, key: str = "", deadline: float = DEADLINE
     ) -> None:
-        self.urls = [each.rstrip("/") for each in ([urls] if isinstance(urls, str) else urls)]
+        self.urls = [urls] if isinstance(urls, str) else list(urls)
         if not self.urls:
             message = "no server was given; give its URL, e.g. http://127.0.0.1:8080"
             raise InputError(message)
+        self.targets = {each: target(each) for each in self.urls}
         self.set_name = set_name
         self.deadline = deadline
         self.headers = {"content-type": "application/json", "accept": ARROW}
@@ -106,12 +114,19 @@ class Base:
             message = f"the rows cannot be sent: {error}; give numbers, texts, booleans, instants or None"
             raise InputError(message) from None
 
-    def taken(self, attempts: Attempts, reply: httpx.Response) -> float | None:
+    def request(self, attempts: Attempts, body: bytes) -> dict[str, Any]:
+        """Return the next attempt, as both pools of connections take it."""
+        seconds = min(attempts.left(), ATTEMPT)
+        timeout = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+        url, headers = self.targets[attempts.url], self.headers
+        return {"method": "POST", "url": url, "headers": headers, "content": body, "extensions": {"timeout": timeout}}
+
+    def taken(self, attempts: Attempts, reply: httpcore.Response) -> float | None:
         """Return how long to wait before the next attempt; None where this one is final."""
-        if reply.status_code not in AGAIN:
+        if reply.status not in AGAIN:
             self.first = attempts.at
             return None
-        after = reply.headers.get("retry-after", "")
+        after = next((value.decode("latin-1") for name, value in reply.headers if name.lower() == b"retry-after"), "")
         return attempts.failed(problem(reply), float(after) if after.isdecimal() else None)
 
 
@@ -122,7 +137,9 @@ class Client(Base):
         self, urls: str | Sequence[str], set_name: str | None = None, *, key: str = "", deadline: float = DEADLINE
     ) -> None:
         super().__init__(urls, set_name, key=key, deadline=deadline)
-        self.http = httpx.Client(headers=self.headers, trust_env=False)
+        self.http = httpcore.ConnectionPool(
+            max_connections=CONNECTIONS, max_keepalive_connections=KEPT, keepalive_expiry=KEPT_FOR
+        )
 
     def read(
         self, rows: Rows, at: int | Sequence[int] | None = None, features: Sequence[str] | None = None
@@ -148,13 +165,12 @@ class Client(Base):
         body, attempts = self.body(rows, at, features), self.attempts()
         while True:
             try:
-                timeout = min(attempts.left(), ATTEMPT)
-                reply = self.http.post(attempts.url + "/v1/features", content=body, timeout=timeout)
+                reply = self.http.request(**self.request(attempts, body))
                 wait = self.taken(attempts, reply)
-            except httpx.TransportError as error:
+            except NO_REPLY as error:
                 wait = attempts.failed(f"{type(error).__name__}: {error}")
             if wait is None:
-                return read_reply(reply)
+                return read_reply(attempts.url, reply)
             time.sleep(wait)
 
     def close(self) -> None:
@@ -177,7 +193,9 @@ class AsyncClient(Base):
         self, urls: str | Sequence[str], set_name: str | None = None, *, key: str = "", deadline: float = DEADLINE
     ) -> None:
         super().__init__(urls, set_name, key=key, deadline=deadline)
-        self.http = httpx.AsyncClient(headers=self.headers, trust_env=False)
+        self.http = httpcore.AsyncConnectionPool(
+            max_connections=CONNECTIONS, max_keepalive_connections=KEPT, keepalive_expiry=KEPT_FOR
+        )
 
     async def read(
         self, rows: Rows, at: int | Sequence[int] | None = None, features: Sequence[str] | None = None
@@ -186,13 +204,12 @@ class AsyncClient(Base):
         body, attempts = self.body(rows, at, features), self.attempts()
         while True:
             try:
-                timeout = min(attempts.left(), ATTEMPT)
-                reply = await self.http.post(attempts.url + "/v1/features", content=body, timeout=timeout)
+                reply = await self.http.request(**self.request(attempts, body))
                 wait = self.taken(attempts, reply)
-            except httpx.TransportError as error:
+            except NO_REPLY as error:
                 wait = attempts.failed(f"{type(error).__name__}: {error}")
             if wait is None:
-                return read_reply(reply)
+                return read_reply(attempts.url, reply)
             await asyncio.sleep(wait)
 
     async def close(self) -> None:
@@ -223,10 +240,25 @@ def written(value: Any) -> Any:
     raise TypeError
 
 
-def read_reply(reply: httpx.Response) -> ServedReading:
+def target(url: str) -> httpcore.URL:
+    """Return where a server is asked for features; refuse what is no address of one."""
+    try:
+        found = httpx.URL(url.rstrip("/") + PATH)
+    except (httpx.InvalidURL, TypeError, AttributeError) as error:
+        message = f"server `{url}` is no URL: {error}; write e.g. http://127.0.0.1:8080"
+        raise InputError(message) from None
+    more = found.userinfo or found.query or found.fragment
+    if more or found.scheme not in ("http", "https") or not found.host or (found.port or 0) > LAST_PORT:
+        shown = found.copy_with(username=None, password=None) if found.userinfo else url
+        message = f"server `{shown}` is none that can be asked; write http:// or https://, its host and port, no more than a path"
+        raise InputError(message)
+    return httpcore.URL(scheme=found.raw_scheme, host=found.raw_host, port=found.port, target=found.raw_path)
+
+
+def read_reply(url: str, reply: httpcore.Response) -> ServedReading:
     """Return a reading, or raise what the server refused."""
-    if not reply.is_success:
-        raise refused(reply.status_code, problem(reply))
+    if not 200 <= reply.status < 300:  # noqa: PLR2004
+        raise refused(reply.status, problem(reply))
     try:
         with pa.ipc.open_stream(reply.content) as reader:
             table = reader.read_all()
@@ -234,13 +266,13 @@ def read_reply(reply: httpx.Response) -> ServedReading:
         known = {name: head[name] for name in HEAD}  # a newer server may say more
         return ServedReading(table.replace_schema_metadata(None), head["set"], **known)
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        message = f"the reply of `{reply.url}` is none of a feature server: {error}; check the URL"
+        message = f"the reply of `{url}` is none of a feature server: {error}; check the URL"
         raise EngineError(message) from error
 
 
-def problem(reply: httpx.Response) -> str:
+def problem(reply: httpcore.Response) -> str:
     """Return the line of a refusal."""
     try:
-        return str(reply.json()["error"]["message"])
+        return str(orjson.loads(reply.content)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return f"status {reply.status_code}"
+        return f"status {reply.status}"

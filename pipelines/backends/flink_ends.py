@@ -133,7 +133,7 @@ class Topics:
             "connector": "kafka",
             "topic": self.write[stream.name],
             **self.connection,
-            "properties.linger.ms": "20",
+            "properties.linger.ms": "50",  # a request to the broker costs both sides more than its rows do
             "properties.max.request.size": str(LARGEST_ROW),
             "properties.compression.type": "lz4",
             "sink.delivery-guarantee": "at-least-once",

@@ -15,7 +15,8 @@ from unskew.online.live.broker import Broker
 from unskew.online.live.fates import new_values
 from unskew.online.live.jars import connector_jar
 from unskew.online.live.jobs import FATES
-from unskew.online.live.replay import KEPT, Message, produce
+from unskew.online.live.outbox import Message
+from unskew.online.live.replay import KEPT, produce
 from unskew.online.live.settings import KafkaSettings
 from unskew.online.live.topic_reader import TopicReader
 from unskew.online.live.topics import make_topics, position

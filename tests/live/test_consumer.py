@@ -16,8 +16,9 @@ from unskew.online.live.consumer import LIFE, TileConsumer
 from unskew.online.live.control import now
 from unskew.online.live.jobs import Job, new_job
 from unskew.online.live.metrics import Metrics
+from unskew.online.live.outbox import Message
 from unskew.online.live.redis_server import RedisServer
-from unskew.online.live.replay import Message, produce
+from unskew.online.live.replay import produce
 from unskew.online.live.topics import TILES, delete_topics, make_topics
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import EngineError

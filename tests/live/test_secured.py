@@ -109,6 +109,8 @@ def test_all_parts_work_over_tls_with_a_login(secured: Secured, flink_cluster: F
         world.require_account()
         told += world.run("archive", "--once") + world.run("stream", "status")
         assert read_files(tmp_path / "archive").num_rows == 300
+        told += world.run("replay", str(tmp_path / "archive"))
+        assert "300 messages are in topic" in told
     finally:
         world.end()
     logs = [each for folder in (tmp_path, flink_cluster.folder) for each in folder.rglob("*") if shows(each)]

@@ -14,7 +14,7 @@ from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
-import httpx
+import httpcore
 import pyarrow as pa
 import pytest
 
@@ -99,25 +99,37 @@ def test_no_server_at_all() -> None:
 HEAD = {"set": "s", "fingerprint": "f", "at": 1, "sources": {}, "newest": [{}], "flags": [{}]}
 
 
-def reply(head: dict[str, object]) -> httpx.Response:
+def reply(head: dict[str, object]) -> httpcore.Response:
     """Return a reply with one value and that head."""
     table = pa.table({"n": [3]}).replace_schema_metadata({METADATA: json.dumps(head)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    request = httpx.Request("POST", "http://server/v1/features")
-    return httpx.Response(200, content=sink.getvalue().to_pybytes(), request=request)
+    found = httpcore.Response(200, content=sink.getvalue().to_pybytes())
+    found.read()
+    return found
 
 
 def test_a_newer_server_may_say_more() -> None:
-    found = read_reply(reply(HEAD | {"model": "m"}))
+    found = read_reply("http://server", reply(HEAD | {"model": "m"}))
     assert (found.set_name, found.at, found.row()) == ("s", 1, {"n": 3})
 
 
 @pytest.mark.parametrize("name", HEAD)
 def test_a_reply_that_lacks_something_is_none_of_a_feature_server(name: str) -> None:
     with pytest.raises(EngineError, match="is none of a feature server"):
-        read_reply(reply({key: value for key, value in HEAD.items() if key != name}))
+        read_reply("http://server", reply({key: value for key, value in HEAD.items() if key != name}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "127.0.0.1:8080", "ftp://a", "http://", "http://a:x", "http://a:99999", "http://a?b=1", "http://u:p@a", None],
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_what_is_no_servers_address_is_refused(kind: type, url: str) -> None:
+    with pytest.raises(InputError, match="write") as caught:
+        kind([url])
+    assert "u:p" not in str(caught.value)
 
 
 class Load:
