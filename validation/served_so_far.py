@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -107,10 +106,6 @@ class Checker:
 
 def main() -> None:
     """Check until told to stop."""
-    try:  # on Linux: to run when nobody else wants to
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except (AttributeError, OSError):
-        os.nice(19)
     folder, defs, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     stop = Event()
     rest_between_slices(stop)

@@ -24,6 +24,7 @@ from unskew.pipelines.plan import SetPlan
 MARK = ".unskew-live"
 TABLES = tuple(f"{PREFIX}_{each.name}_".upper() for each in fields(Settings))
 MANY = 4  # cores from which a job is worth two threads of each kind
+PATIENT, LAST = 10, 19  # nice values: of what may come later than reads and tiles, of what may wait for all others
 SETTINGS = """\
 # made by `unskew live`: the system that runs there, for as long as it does
 [kafka]
@@ -191,15 +192,15 @@ class LocalSystem:
 
         return start
 
-    def command(self, name: str, *words: str) -> Launch:
+    def command(self, name: str, *words: str, nice: int = 0) -> Launch:
         """Return what starts a command of ours on the set."""
         where = ["--defs", str(self.defs), "--set", self.plan.name, "--settings", str(self.settings_file)]
-        return self.program(name, "unskew.pipelines.cli", *words, *where)
+        return self.program(name, "unskew.pipelines.cli", *words, *where, nice=nice)
 
-    def program(self, name: str, module: str, *words: str) -> Launch:
+    def program(self, name: str, module: str, *words: str, nice: int = 0) -> Launch:
         """Return what starts a module of ours; its log is named like the part."""
         log = self.folder / "logs" / f"{name.replace(' ', '-')}.log"
-        return lambda: Process(name, [sys.executable, "-m", module, *words], self.folder, log)
+        return lambda: Process(name, [sys.executable, "-m", module, *words], self.folder, log, nice=nice)
 
     def simulate(self, load: Load) -> Launch:
         """Return what makes the log."""
@@ -211,7 +212,7 @@ class LocalSystem:
         for each in self.plan.sources:
             name, port = f"archiver {each.name}", str(self.archiver_ports[each.name])
             own = ["--source", each.name, "--archive", str(self.archive(each.name)), "--every", "5s"]
-            parts.add(name, self.command(name, "archive", *own, "--metrics-port", port))
+            parts.add(name, self.command(name, "archive", *own, "--metrics-port", port, nice=PATIENT))
         port = str(self.materialiser_port)
         parts.add("materialiser", self.command("materialiser", "materialize", "--metrics-port", port))
         for each in self.plan.sources:
@@ -230,4 +231,4 @@ class LocalSystem:
     def start_checker(self, parts: Parts) -> None:
         """Start what checks served rows against the archive, whenever there is time."""
         own = [str(self.folder), str(self.defs), self.plan.name]
-        parts.add("parity", self.program("parity", "unskew.validation.served_so_far", *own), again=False)
+        parts.add("parity", self.program("parity", "unskew.validation.served_so_far", *own, nice=LAST), again=False)

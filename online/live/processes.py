@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from unskew.online.live import warden
@@ -23,6 +24,7 @@ PORTS = range(
 )  # below those that the kernel gives to outgoing connections: they stay free over a restart
 TICK = 0.05  # s between two looks
 GRACE = 20.0  # s between TERM and KILL
+AUTOGROUP_TRIES = 5
 GONE = 10.0  # s that the kernel may take to end what was killed
 NO_SIGNAL = 0  # only asks whether there is somebody
 SIGNALLED = 128  # and the number of a signal: the code of what it ended, as shells have it
@@ -47,11 +49,13 @@ class Process:
         Beside this process's own.
     keeps
         Open files, by their descriptors, that stay open for as long as it runs.
+    nice
+        From 0 to 19: how much it leaves the processors to others.
     """
 
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, log: Path,
-        environment: Mapping[str, str] | None = None, keeps: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None, keeps: Sequence[int] = (), nice: int = 0,
     ) -> None:  # fmt: skip
         """Start it."""
         self.name, self.log = name, log
@@ -61,6 +65,8 @@ class Process:
                 guarded, cwd=folder, env={**os.environ, **(environment or {})}, start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=keeps,
             )  # fmt: skip
+        if nice:
+            leave_to_others(self.pid, nice)
 
     @property
     def pid(self) -> int:
@@ -143,6 +149,26 @@ class Process:
         except ProcessLookupError:
             return False
         return True
+
+
+def leave_to_others(session: int, nice: int) -> None:
+    """Give a session and its process group a nice value.
+
+    Linux may share its processors among sessions first (sched(7), autogroup); then a process's own value counts
+    within its session only.
+    """
+    group = Path(f"/proc/{session}/autogroup")
+    with suppress(ProcessLookupError):  # it has ended
+        os.setpriority(os.PRIO_PGRP, session, nice)
+    for _ in range(AUTOGROUP_TRIES if group.exists() else 0):
+        try:
+            group.write_text(str(nice))
+        except BlockingIOError:  # one may be set in a tenth of a second, but by root
+            time.sleep(TICK * 2)
+        except OSError:
+            return
+        else:
+            return
 
 
 def how_ended(code: int, log: Path) -> str:

@@ -39,6 +39,18 @@ def test_ends_with_term(tmp_path: Path) -> None:
     process.kill()
 
 
+def test_a_nice_one_leaves_the_processors_to_other_sessions(tmp_path: Path) -> None:
+    process = Process("sleeper", SLEEPER, tmp_path, tmp_path / "log", nice=7)
+    process.wait_for(lambda: "up" in process.log.read_text(), 30.0)
+    try:
+        assert {each.nice() for each in processes_in(tmp_path)} == {7}
+        for each in processes_in(tmp_path):
+            group = Path(f"/proc/{each.pid}/autogroup")
+            assert not group.exists() or group.read_text().endswith("nice 7\n")
+    finally:
+        process.end()
+
+
 def test_what_ignores_term_is_killed(tmp_path: Path) -> None:
     process = started(tmp_path, STUBBORN)
     process.end(grace=0.2)
