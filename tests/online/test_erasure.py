@@ -146,6 +146,15 @@ def test_a_dry_run_changes_nothing(world: Path) -> None:
     assert {name for name, data in before.items() if contents(world).get(name) != data} == set()
 
 
+def test_a_checkpoint_that_was_cut_off_is_named_too(world: Path) -> None:
+    shutil.rmtree(world / "stream" / "_checkpoints", ignore_errors=True)
+    cut_off = world / "stream" / "_checkpoints" / "job" / "chk-2"
+    cut_off.mkdir(parents=True)
+    (cut_off / "state").write_bytes(b"state")
+    done = CliRunner().invoke(app, command(world, "--dry-run", "--json"), catch_exceptions=False)
+    assert any(each.startswith(f"checkpoints in {world / 'stream'}") for each in json.loads(done.stdout)["not_erased"])
+
+
 def test_mistakes_are_one_line_and_change_nothing(world: Path) -> None:
     before = contents(world)
     cases = {
