@@ -186,6 +186,8 @@ def cluster_settings(job: Job, settings: Settings, jar: Path, start: str | None)
         # each checkpoint writes a small file; levels, the default, would merge every four of them with all there is
         "state.backend.rocksdb.compaction.style": "UNIVERSAL",
         "state.backend.rocksdb.use-bloom-filter": "true",  # most events and tiles are in none of the files
+        # a large file's filter does not fit into a shard of the cache whole, and would be read again for each event
+        "state.backend.rocksdb.memory.partitioned-index-filters": "true",
         "execution.buffer-timeout.interval": "20 ms",  # a row waits so long at each of two shuffles; by default 100 ms
         "execution.checkpointing.incremental": "true",
         "execution.checkpointing.interval": settings.flink.checkpoint_interval,
