@@ -143,6 +143,12 @@ def last_commits(archive: Path, topic: str = "") -> dict[tuple[str, int], Commit
     return {key: read_commit(archive / COMMITS / each) for key, each in newest.items()}
 
 
+def committed_partitions(archive: Path) -> set[tuple[str, int]]:
+    """Return topic and partition of all that has commits."""
+    found = (COMMIT.fullmatch(each) for each in names_in(archive / COMMITS))
+    return {(each["topic"], int(each["partition"])) for each in found if each}
+
+
 def commits_of(archive: Path, topic: str, partition: int) -> list[Path]:
     """Return the paths of a partition's commits, oldest first."""
     start = f"{stem(topic, partition)}-"
@@ -247,7 +253,7 @@ def belied(archive: Path, cut: int) -> int | None:
     one whose commit came between the cut and the reading of the files counts, too.
     """
     found = []
-    for topic, partition in last_commits(archive):
+    for topic, partition in committed_partitions(archive):
         for path in reversed(commits_of(archive, topic, partition)):
             commit = read_commit(path)
             if commit.written < cut:  # as those before it

@@ -26,7 +26,6 @@ OPTIONS = {
     "batch.size": 1 << 18,
     "message.max.bytes": LARGEST,
     "message.timeout.ms": int(PATIENCE * 1_000),
-    "queue.buffering.max.messages": IN_FLIGHT,
     "queue.buffering.max.kbytes": BYTES >> 10,
     "partitioner": "murmur2_random",  # where Kafka's own client and kafka-python put a key
     "reconnect.backoff.max.ms": 1_000,
@@ -112,10 +111,11 @@ class Outbox:
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         """Wait for what is on its way, but for a moment where something failed."""
-        if kind is not None:
+        try:
+            while kind is None and self.waiting:
+                self.tell(TICK)
+        finally:
             self.producer.flush(CLOSING)
-        while kind is None and self.waiting:
-            self.tell(TICK)
 
 
 class Slot:

@@ -17,6 +17,7 @@ import httpx
 import orjson
 import pyarrow as pa
 
+from unskew.online.live.settings import LAST_PORT
 from unskew.online.server.attempts import AGAIN, Attempts, refused
 from unskew.online.server.wire import ARROW, METADATA
 from unskew.pipelines.arrow import python_values
@@ -26,8 +27,8 @@ from unskew.pipelines.timegrid import milliseconds
 DEADLINE = 10.0  # seconds
 ATTEMPT = 5.0  # seconds
 PATH = "/v1/features"
-LAST_PORT = 65_535
-CONNECTIONS, KEPT, KEPT_FOR = 100, 20, 5.0  # at most; of which wait for the next read, and how many seconds
+# of both clients: connections at most, of which wait for the next read, and how many seconds
+POOL: dict[str, Any] = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 5.0}
 NO_REPLY = (
     httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ConnectionNotAvailable,
 )  # fmt: skip
@@ -137,9 +138,7 @@ class Client(Base):
         self, urls: str | Sequence[str], set_name: str | None = None, *, key: str = "", deadline: float = DEADLINE
     ) -> None:
         super().__init__(urls, set_name, key=key, deadline=deadline)
-        self.http = httpcore.ConnectionPool(
-            max_connections=CONNECTIONS, max_keepalive_connections=KEPT, keepalive_expiry=KEPT_FOR
-        )
+        self.http = httpcore.ConnectionPool(**POOL)
 
     def read(
         self, rows: Rows, at: int | Sequence[int] | None = None, features: Sequence[str] | None = None
@@ -193,9 +192,7 @@ class AsyncClient(Base):
         self, urls: str | Sequence[str], set_name: str | None = None, *, key: str = "", deadline: float = DEADLINE
     ) -> None:
         super().__init__(urls, set_name, key=key, deadline=deadline)
-        self.http = httpcore.AsyncConnectionPool(
-            max_connections=CONNECTIONS, max_keepalive_connections=KEPT, keepalive_expiry=KEPT_FOR
-        )
+        self.http = httpcore.AsyncConnectionPool(**POOL)
 
     async def read(
         self, rows: Rows, at: int | Sequence[int] | None = None, features: Sequence[str] | None = None

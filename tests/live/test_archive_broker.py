@@ -25,7 +25,7 @@ from unskew.online.live.archiver import Archiver
 from unskew.online.live.broker import Broker
 from unskew.online.live.fates import ApartCounts, take_account
 from unskew.online.live.jobs import FATES, Job
-from unskew.online.live.outbox import Message
+from unskew.online.live.outbox import OPTIONS, Message
 from unskew.online.live.quarantine import Quarantined, replay, replayed, summary
 from unskew.online.live.replay import KEPT, Disturbance, Tempo, arriving, disturbed, paced, produce
 from unskew.online.live.settings import KafkaSettings
@@ -307,6 +307,7 @@ def test_a_replay_holds_only_what_is_on_its_way(
             yield each
 
     monkeypatch.setattr("unskew.online.live.quarantine.acceptable", found)
+    monkeypatch.setitem(OPTIONS, "queue.buffering.max.kbytes", 5)
     (tmp_path / "_quarantine").mkdir()
     assert replay(source_of(topic), tmp_path, settings).messages == 300
     assert replayed(tmp_path) == {(topic, n % 2, n) for n in range(300)}
