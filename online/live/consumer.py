@@ -33,6 +33,8 @@ FETCH = {"fetch_max_bytes": 32 << 20, "max_partition_fetch_bytes": 8 << 20, "max
 ANSWER = 5_000  # ms that the broker has to say where topics end
 WATCH, PATIENCE = 3.0, 15.0  # s between two looks at the group's progress, s without any until a member joins anew
 LIFE = {"session_timeout_ms": 6_000, "heartbeat_interval_ms": 1_500}  # until the others take over from one that died
+# ms until topics are asked for again: kafka-python forgets a question that is put while an earlier one is under way
+ASK = 5_000
 LOG = logging.getLogger("unskew.materialize")
 
 
@@ -142,6 +144,7 @@ class TileConsumer:
                 **self.settings.client(),
                 group_id=f"unskew.materialize.{self.plan.name}",
                 enable_auto_commit=False,
+                metadata_max_age_ms=ASK,
                 auto_offset_reset="none",  # rows that the broker no longer has are an error, no gap
                 **FEW,
                 **FETCH,

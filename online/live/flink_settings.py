@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unskew.online.live.jvm import LEAST_PROCESSOR, SHORT_WORK, SHORTEST_PAUSES
+from unskew.online.live.jvm import COMPILE_LATER, LEAST_PROCESSOR, SHORT_WORK, SHORTEST_PAUSES
 
 LARGE = 2048  # MiB of heap from which on the pauses of the collector that takes the least processor would be felt
 JOB_MANAGER_MEMORY = ["-Xms256m", "-Xmx512m", "-XX:MaxMetaspaceSize=256m", LEAST_PROCESSOR, SHORT_WORK]
@@ -52,7 +52,7 @@ class TaskManagerMemory:
         size = self.heap + FRAMEWORK_HEAP
         collector = SHORTEST_PAUSES if size >= LARGE else LEAST_PROCESSOR
         direct = f"-XX:MaxDirectMemorySize={OFF_HEAP + NETWORK}m"
-        return [f"-Xms{size}m", f"-Xmx{size}m", direct, f"-XX:MaxMetaspaceSize={METASPACE}m", collector]
+        return [f"-Xms{size}m", f"-Xmx{size}m", direct, f"-XX:MaxMetaspaceSize={METASPACE}m", collector, *COMPILE_LATER]
 
     def settings(self) -> dict[str, str]:
         """Return Flink's settings."""
