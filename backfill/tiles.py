@@ -110,7 +110,7 @@ def section_rows(section: Section, named: dict[str, tuple[StateField, Column]], 
     entity, start, group, data = entity[valid], start[valid], group[valid], data[valid]
     if section.kind == "entries":
         chosen = best_of_each(field, group, data)
-        return Rows(entity[chosen], {"start": start[chosen], "value": data[chosen]})
+        return Rows.of(entity[chosen], {"start": start[chosen], "value": data[chosen]})
     order = np.lexsort((data, group))
     first = np.ones(len(order), np.bool_)
     first[1:] = (group[order][1:] != group[order][:-1]) | (data[order][1:] != data[order][:-1])
@@ -118,7 +118,7 @@ def section_rows(section: Section, named: dict[str, tuple[StateField, Column]], 
     counts = np.diff(np.append(at, len(order)))
     rows = order[at]
     inner = inner_rows(field, column.rows(np.flatnonzero(kept)).rows(np.flatnonzero(valid)).rows(order), at)
-    return Rows(entity[rows], {"start": start[rows], "value": data[rows], "count": counts.astype(np.int64), **inner})
+    return Rows.of(entity[rows], {"start": start[rows], "value": data[rows], "count": counts.astype(np.int64), **inner})
 
 
 def best_of_each(field: StateField, group: Ints, data: Ints) -> Ints:
@@ -163,7 +163,7 @@ def tile_rows(
         data, present = taken(column, kept, tie if ordered else None)
         columns[name], known = tile_state(field, data, present, at)
         valid.append(known)
-    return Rows(entity[at], {"start": start[at], **validity(valid), **columns})
+    return Rows.of(entity[at], {"start": start[at], **validity(valid), **columns})
 
 
 def tile_state(field: StateField, data: Ints, valid: Bools, at: Ints) -> tuple[Ints, Bools]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,6 @@ from unskew.pipelines.records import (
     unpack,
     validity,
 )
-from unskew.pipelines.states import SCALARS
 
 VERSION_LIFE = 10_000  # ms that a version is kept after the next one (design section 8)
 EVENTS_PER_BATCH = 100_000
@@ -85,11 +84,17 @@ class Materialiser:
         self.applied = Applied()
         texts = [self.source.column(each).type.kind == "string" for each in self.source.event_id]
         self.layouts = {view.name: open_layout(view, texts) for view in self.views}
+        self.readers = {view.name: self.section_readers(view) for view in self.views}
+        self.fields = {view.name: dict(zip(field_prints(view.fields), view.fields, strict=True)) for view in self.views}
         for view in self.views:
             features = {each.name: each.fingerprint for each in view.features}
             store.put_content("open", epoch, view.name, ViewContent(self.layouts[view.name], features))
         if flip:
             store.start_epoch(source, epoch)
+
+    def section_readers(self, view: ViewPlan) -> list[SectionReader]:
+        """Return what reads the stream's rows of each section of a view's records."""
+        return [SectionReader(view, self.source, each) for each in self.layouts[view.name].sections]
 
     def apply(self, batches: Mapping[str, Batch]) -> None:
         """Write rows of all views, in one transaction where the store has such, else view by view.
@@ -113,7 +118,7 @@ class Materialiser:
         keys, owners = entities(view, [rows for _, rows in batch])
         if not keys:
             return
-        incoming = [NewRows(view, self.source, section, batch, owners) for section in self.layouts[view.name].sections]
+        incoming = [each.rows(batch, owners) for each in self.readers[view.name]]
 
         def change(places: Sequence[int], old: Sequence[bytes]) -> Changed:
             # read after the records: a tile that another writer dropped is known to be closed
@@ -136,7 +141,7 @@ class Materialiser:
             [words.old_rows(*pair) for pair in zip(layout.sections, held, strict=True)],
             [each.rows(words) for each in incoming],
             records=len(old),
-            fields=dict(zip(field_prints(view.fields), view.fields, strict=True)),
+            fields=self.fields[view.name],
             copies=not self.source.deduplicate,
             superseded=self.now - self.version_life,
             batch_end=batch_end,
@@ -150,41 +155,86 @@ def entities(view: ViewPlan, tables: Sequence[pa.Table]) -> tuple[list[bytes], l
     names = key_names(view)
     together = pa.concat_tables([each.select(names) for each in tables])
     codes = np.zeros(together.num_rows, np.int64)
+    cells: list[list[Any]] = []
     for name in names:
-        own = together[name].combine_chunks().dictionary_encode()
-        own = own.combine_chunks() if isinstance(own, pa.ChunkedArray) else own
-        codes = codes * max(len(own.dictionary), 1) + own.indices.to_numpy(zero_copy_only=False)
-        _, codes = np.unique(codes, return_inverse=True)
-    _, first = np.unique(codes, return_index=True)
-    cells = together.take(pa.array(first)).to_pydict()
-    keys = [entity_key(each) for each in zip(*(cells[name] for name in names), strict=True)]
+        own = whole(together[name]).dictionary_encode()
+        codes = codes * max(len(own.dictionary), 1) + own.indices.to_numpy()
+        if len(names) > 1:
+            _, codes = np.unique(codes, return_inverse=True)
+        cells.append(own.dictionary.to_pylist())
+    if len(names) > 1:
+        _, first = np.unique(codes, return_index=True)
+        chosen = together.take(pa.array(first)).to_pydict()
+        cells = [chosen[name] for name in names]
+    keys = [entity_key(each) for each in zip(*cells, strict=True)]
     return keys, np.split(codes, np.cumsum([each.num_rows for each in tables])[:-1])
 
 
-class NewRows:
-    """The stream's rows for one section."""
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece."""
+    found = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
 
-    def __init__(
-        self, view: ViewPlan, source: SourcePlan, section: Section, batch: Batch, owners: Sequence[Ints]
-    ) -> None:
-        self.section = section
+
+class SectionReader:
+    """Reads the stream's rows for one section of a view's records.
+
+    Parameters
+    ----------
+    view, source
+        Whose rows they are.
+    section
+        Its columns are what is read.
+    """
+
+    def __init__(self, view: ViewPlan, source: SourcePlan, section: Section) -> None:
         prints = field_prints(view.fields)
-        field = prints.index(section.field) if section.field else -1
-        at = next(i for i, (each, _) in enumerate(batch) if (each.kind, each.field) == (section.kind, field))
-        self.owner, self.table = owners[at], batch[at][1]
-        self.columns: dict[str, pa.ChunkedArray] = {"start": self.table["tile_start"]}
-        for name in section.columns:
-            if name in self.table.column_names:
-                self.columns[name] = self.table[name]
-        for index, name in enumerate(prints):
-            if section.kind == "tiles" and view.fields[index].kind in SCALARS:
-                column = self.table[f"f{index}"]
-                kind = view.fields[index].lift.type.kind
-                ordered = view.fields[index].kind in ("first", "last")
-                self.columns[name] = pa.chunked_array([ordered_values(column, source, kind)]) if ordered else column
+        self.source, self.section = source, section
+        self.kind, self.field = section.kind, prints.index(section.field) if section.field else -1
+        self.scalars = section.fields() if section.kind in ("tiles", "values") else ()
+        named = {"start": "tile_start"}
+        if section.kind == "tiles":
+            named |= {name: f"f{index}" for index, name in enumerate(prints)}
         if section.kind == "values":
-            inner = field_prints(view.fields[field].inner)
-            self.columns |= {name: self.table[f"g{index}"] for index, name in enumerate(inner)}
+            named |= {name: f"g{index}" for index, name in enumerate(field_prints(view.fields[self.field].inner))}
+        words = validity([np.ones(0, np.bool_)] * len(self.scalars))
+        self.columns = {name: named.get(name, name) for name in section.columns if name not in words}
+        fields = zip(prints, view.fields, strict=True) if section.kind == "tiles" else ()
+        self.ordered = {name: each.lift.type.kind for name, each in fields if each.kind in ("first", "last")}
+
+    def rows(self, batch: Batch, owners: Sequence[Ints]) -> NewRows:
+        """Return the rows of a batch; `owners` has the (rows,) entities of each of its tables."""
+        at = next(i for i, (each, _) in enumerate(batch) if (each.kind, each.field) == (self.kind, self.field))
+        table = batch[at][1]
+        return NewRows(self.section, self.scalars, owners[at], {name: self.read(table, name) for name in self.columns})
+
+    def read(self, table: pa.Table, name: str) -> pa.Array:
+        """Return a column of the section; strings as places in their distinct values."""
+        column = table[self.columns[name]]
+        found = ordered_values(column, self.source, self.ordered[name]) if name in self.ordered else whole(column)
+        return found.dictionary_encode() if name in self.section.strings else found
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """The stream's rows for one section.
+
+    Parameters
+    ----------
+    section
+        Whose.
+    scalars
+        Columns of which is kept whether they are null.
+    owner
+        (rows,) of each row its entity.
+    columns
+        As `SectionReader` reads them.
+    """
+
+    section: Section
+    scalars: Sequence[str]
+    owner: Ints
+    columns: Mapping[str, pa.Array]
 
     def of(self, places: Sequence[int], entities: int) -> NewRows:
         """Return the rows of some of the entities, which are numbered anew: by their place in `places`."""
@@ -194,43 +244,34 @@ class NewRows:
         number[np.asarray(places, np.int64)] = np.arange(len(places))
         owner = number[self.owner]
         taken = np.flatnonzero(owner >= 0)
-        found = copy(self)
-        found.owner = owner[taken]
-        found.columns = {name: column.take(pa.array(taken)) for name, column in self.columns.items()}
-        return found
+        columns = {name: column.take(pa.array(taken)) for name, column in self.columns.items()}
+        return NewRows(self.section, self.scalars, owner[taken], columns)
 
     def texts(self) -> list[str]:
         """Return the strings that the rows name."""
-        return [
-            text
-            for name in self.section.strings
-            for text in self.columns[name].unique().to_pylist()
-            if text is not None
-        ]
+        return [text for name in self.section.strings for text in self.columns[name].dictionary.to_pylist()]
 
     def rows(self, words: Vocabulary) -> Rows:
         """Return the rows with strings as places, ascending by entity, else in the order of the stream."""
-        order = np.argsort(self.owner, kind="stable")
-        found = {name: self.column(name, words)[order] for name in self.columns}
-        scalars = [
-            self.columns[name].is_valid().to_numpy()[order]
-            for name in self.section.fields()
-            if self.section.kind in ("tiles", "values")
-        ]
-        return Rows(self.owner[order], {**found, **validity(scalars)})
+        valid = validity([self.columns[name].is_valid().to_numpy(zero_copy_only=False) for name in self.scalars])
+        cells = {name: self.cells(name, words) for name in self.columns}
+        return Rows.of(self.owner, cells | valid).taken(np.argsort(self.owner, kind="stable"))
 
-    def column(self, name: str, words: Vocabulary) -> Ints:
+    def cells(self, name: str, words: Vocabulary) -> Ints:
         """Return one column as int64; null as 0, a null string or sequence as -1."""
         column = self.columns[name]
         if name in self.section.strings:
-            encoded = column.combine_chunks().dictionary_encode()
-            encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-            places = np.array([*(words.places[each] for each in encoded.dictionary.to_pylist()), NO_STRING], np.int64)
-            found: Ints = places[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy(zero_copy_only=False)]
-            return found
-        null = -1 if name == "seq" else 0
-        whole: Ints = column.cast(pa.int64()).fill_null(null).to_numpy().astype(np.int64, copy=False)
-        return whole
+            places = np.array([*(words.places[each] for each in column.dictionary.to_pylist()), NO_STRING], np.int64)
+            return places[integers(column.indices, -1)]
+        return integers(column, -1 if name == "seq" else 0)
+
+
+def integers(column: pa.Array, null: int) -> Ints:
+    """Return a column as int64, with a number for null."""
+    column = column if pa.types.is_int64(column.type) else column.cast(pa.int64())
+    column = column.fill_null(null) if column.null_count else column
+    found: Ints = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+    return found
 
 
 class Changelog:

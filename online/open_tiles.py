@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from unskew.online.kernels import Bools, Ints, guarded
+from unskew.online.kernels import Ints, guarded
 from unskew.pipelines.records import NO_STRING, Layout, Rows, Section, ascending
 from unskew.pipelines.states import StateField
 
@@ -53,32 +53,33 @@ def merge(
         found.append(rows)
         rejected += np.bincount(refused, minlength=records)
         if section.kind == "tiles":
-            stood = chosen(before, before.columns["start"] >= batch_end)
+            stood = since(before, batch_end)
             applied += newest_counts(rows, records) - newest_counts(stood, records)
-            overtaken += np.bincount(after.record[after.columns["start"] < batch_end], minlength=records)
+            overtaken += np.bincount(after.record[after.column("start") < batch_end], minlength=records)
     return Merged(found, rejected, applied, overtaken)
 
 
 def newest_counts(rows: Rows, records: int) -> Ints:
     """Return the sum of the newest row counts of each record's tiles; rows stand by (record, tile), the newest last."""
-    tile = groups(rows.record, rows.columns["start"])
+    tile = groups(rows.record, rows.column("start"))
     newest = np.ones(len(tile), np.bool_)
     newest[:-1] = tile[:-1] != tile[1:]
     found = np.zeros(records, np.int64)
-    np.add.at(found, rows.record[newest], rows.columns["n"][newest])
+    np.add.at(found, rows.record[newest], rows.column("n")[newest])
     return found
 
 
 def open_rows(section: Section, before: Rows, after: Rows, batch_end: int) -> Rows:
     """Return old and new rows one after the other, without those of closed tiles."""
     record = np.concatenate((before.record, after.record))
-    columns = {name: np.concatenate((before.columns[name], after.columns[name])) for name in section.columns}
-    return chosen(Rows(record, columns), columns["start"] >= batch_end)
+    cells = np.concatenate((before.in_order(section.columns), after.in_order(section.columns)), axis=1)
+    return since(Rows(record, section.columns, cells), batch_end)
 
 
-def chosen(rows: Rows, which: Ints | Bools) -> Rows:
-    """Return the given rows."""
-    return Rows(rows.record[which], {name: column[which] for name, column in rows.columns.items()})
+def since(rows: Rows, batch_end: int) -> Rows:
+    """Return the rows of tiles that are open."""
+    opened = rows.column("start") >= batch_end
+    return rows if opened.all() else rows.taken(np.flatnonzero(opened))
 
 
 def groups(*columns: Ints) -> Ints:
@@ -98,32 +99,33 @@ def merge_versions(section: Section, rows: Rows, superseded: int) -> tuple[Rows,
         The rows, and the record of each row that the guard rejected.
     """
     count = "count" if section.kind == "values" else "n"
-    keys = [rows.record, rows.columns["start"], *([rows.columns["value"]] if section.kind == "values" else [])]
-    rows = chosen(rows, np.lexsort(keys[::-1]))  # stable: within a key in the order of the writes
-    keys = [rows.record, rows.columns["start"], *([rows.columns["value"]] if section.kind == "values" else [])]
-    stays, refused = guarded(groups(*keys), rows.columns[count], rows.columns["min_arrival"])
-    rejected = rows.record[refused]
-    rows, group = chosen(rows, stays), groups(*(each[stays] for each in keys))
+    keys = [rows.record, rows.column("start"), *([rows.column("value")] if section.kind == "values" else [])]
+    order = np.lexsort(keys[::-1])  # stable: within a key in the order of the writes
+    group = groups(*(each[order] for each in keys))
+    stays, refused = guarded(group, rows.column(count)[order], rows.column("min_arrival")[order])
+    rejected = rows.record[order[refused]]
+    order, group = order[stays], group[stays]
     followed = np.zeros(len(group), np.bool_)
-    followed[:-1] = (group[:-1] == group[1:]) & (rows.columns["arrival"][1:] < superseded)
-    return chosen(rows, ~followed), rejected
+    followed[:-1] = (group[:-1] == group[1:]) & (rows.column("arrival")[order[1:]] < superseded)
+    return rows.taken(order[~followed]), rejected
 
 
 def merge_entries(section: Section, rows: Rows, field: StateField, copies: bool, superseded: int) -> Rows:
     """Keep each tile's `k` best entries, and those that were among them a moment ago; each entry once."""
     ids = [name for name in section.columns if name.startswith("id")]
     order = ["start", "ts", *ids, *(["value", "seq"] if copies else [])]
-    rows = chosen(rows, np.lexsort([*(rows.columns[name] for name in order[::-1]), rows.record]))
-    keys = groups(rows.record, *(rows.columns[name] for name in order))
-    first = np.ones(len(keys), np.bool_)
-    first[1:] = keys[1:] != keys[:-1]
-    rows = chosen(rows, first)
-    tile = groups(rows.record, rows.columns["start"])
-    best = best_first(field, tile, rows.columns["value"])
-    settled = np.append(0, np.cumsum((rows.columns["arrival"] < superseded)[best]))
+    keys = [rows.record, *map(rows.column, order)]
+    place = np.lexsort(keys[::-1])
+    entry = groups(*(each[place] for each in keys))
+    first = np.ones(len(entry), np.bool_)
+    first[1:] = entry[1:] != entry[:-1]
+    rows = rows.taken(place[first])
+    tile = groups(rows.record, rows.column("start"))
+    best = best_first(field, tile, rows.column("value"))
+    settled = np.append(0, np.cumsum((rows.column("arrival") < superseded)[best]))
     better = np.empty(len(tile), np.int64)
     better[best] = settled[:-1] - settled[np.searchsorted(tile, tile)]  # settled entries of the tile that are better
-    return chosen(rows, better < field.k)
+    return rows.taken(np.flatnonzero(better < field.k))
 
 
 def best_first(field: StateField, tile: Ints, value: Ints) -> Ints:
@@ -144,5 +146,4 @@ class Vocabulary:
 
     def old_rows(self, section: Section, rows: Rows) -> Rows:
         """Return rows of old records under the common places."""
-        texts = {name: self.renumber[rows.columns[name]] for name in section.strings}
-        return Rows(rows.record, {**rows.columns, **texts})
+        return rows.replaced({name: self.renumber[rows.column(name)] for name in section.strings})

@@ -87,7 +87,7 @@ def closed_rows(
     sections, strings = unpack(program.closed, [record])
     for section, rows in zip(program.closed.sections, sections, strict=True):
         if section.hop == window.hop and (names := fields_of(view, feature, program, section)):
-            start = rows.columns["start"]
+            start = rows.column("start")
             for each in np.flatnonzero((start >= window.tail(at)) & (start < min(window.head(at), batch_end))):
                 begin = int(start[each])
                 held = cells(section, rows, each, names, strings)
@@ -102,7 +102,7 @@ def open_rows(
     sections, strings = unpack(program.opened, [record])
     for section, rows in zip(program.opened.sections, sections, strict=True):
         if names := fields_of(view, feature, program, section):
-            start = rows.columns["start"]
+            start = rows.column("start")
             inside = (start >= max(window.tail(at), batch_end)) & (start < window.head(at))
             for each in taken(section, rows, inside, floor_hop(at, view.hop), at):
                 begin = int(start[each])
@@ -112,12 +112,12 @@ def open_rows(
 def taken(section: Section, rows: Rows, inside: Any, head_tile: int, at: int) -> list[int]:
     """Return the rows that a read takes: entries before the instant, else the newest version that it may know."""
     if section.kind == "entries":
-        return [int(each) for each in np.flatnonzero(inside & (rows.columns["ts"] < at))]
-    known = inside & ((rows.columns["start"] != head_tile) | (rows.columns["max_ts"] < at))
+        return [int(each) for each in np.flatnonzero(inside & (rows.column("ts") < at))]
+    known = inside & ((rows.column("start") != head_tile) | (rows.column("max_ts") < at))
     newest: dict[tuple[int, int], int] = {}
     for each in np.flatnonzero(known):
-        value = int(rows.columns["value"][each]) if section.kind == "values" else 0
-        newest[int(rows.columns["start"][each]), value] = int(each)
+        value = int(rows.column("value")[each]) if section.kind == "values" else 0
+        newest[int(rows.column("start")[each]), value] = int(each)
     return list(newest.values())
 
 
@@ -147,11 +147,11 @@ def cells(section: Section, rows: Rows, row: int, names: Mapping[str, str], stri
 
 def cell(section: Section, rows: Rows, row: int, name: str, strings: Sequence[str]) -> Any:
     """Return one cell."""
-    column: Ints = rows.columns[name]
+    column: Ints = rows.column(name)
     value = int(column[row])
     if name in section.fields():
         flags, bit = validity_place(section, name)
-        if not int(rows.columns[section.columns[flags]][row]) >> bit & 1:
+        if not int(rows.column(section.columns[flags])[row]) >> bit & 1:
             return None
     if name in section.strings:
         return strings[value] if value >= 0 else None

@@ -101,7 +101,7 @@ def known_rows(view: ViewPlan, read: ViewRead, row: int, at: int) -> dict[str, l
     sections, strings = unpack(read.program.opened, [record])
     found = {}
     for section, rows in zip(read.program.opened.sections, sections, strict=True):
-        inside = (rows.columns["start"] >= tail) & (rows.columns["start"] < head)
+        inside = (rows.column("start") >= tail) & (rows.column("start") < head)
         own = taken(section, rows, inside, floor_hop(at, view.hop), at)
         name = f"{section.kind}:{section.field}" if section.field else section.kind
         found[name] = [cells(section, rows, each, strings) for each in own]
@@ -111,7 +111,7 @@ def known_rows(view: ViewPlan, read: ViewRead, row: int, at: int) -> dict[str, l
 def cells(section: Section, rows: Rows, row: int, strings: Sequence[str]) -> list[Any]:
     """Return what is logged of one row."""
     names = COLUMNS.get(section.kind) or ("ts", *(each for each in section.columns if each.startswith("id")))
-    found = [(name, int(rows.columns[name][row])) for name in names]
+    found = [(name, int(rows.column(name)[row])) for name in names]
     return [strings[value] if name in section.strings else value for name, value in found]
 
 

@@ -88,10 +88,56 @@ class Layout:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one section of many records: (m,) ascending record numbers, (m,) columns by name."""
+    """Rows of one section of many records.
+
+    Parameters
+    ----------
+    record
+        (m,) ascending record numbers.
+    names
+        Of the columns.
+    cells
+        (columns, m).
+    """
 
     record: Ints
-    columns: Mapping[str, Ints]
+    names: tuple[str, ...]
+    cells: Ints
+
+    @classmethod
+    def of(cls, record: Ints, columns: Mapping[str, Ints]) -> Rows:
+        """Return rows of (m,) columns by name."""
+        return cls(
+            record, tuple(columns), np.array(list(columns.values()), np.int64).reshape(len(columns), len(record))
+        )
+
+    @property
+    def columns(self) -> dict[str, Ints]:
+        """The columns by name."""
+        return dict(zip(self.names, self.cells, strict=True))
+
+    def column(self, name: str) -> Ints:
+        """Return one column."""
+        found: Ints = self.cells[self.names.index(name)]
+        return found
+
+    def taken(self, places: Ints) -> Rows:
+        """Return the rows at the given places."""
+        return Rows(self.record[places], self.names, np.take(self.cells, places, axis=1))
+
+    def replaced(self, columns: Mapping[str, Ints]) -> Rows:
+        """Return the rows with other columns in the place of some."""
+        if not columns:
+            return self
+        cells = self.cells.copy()
+        for name, column in columns.items():
+            cells[self.names.index(name)] = column
+        return Rows(self.record, self.names, cells)
+
+    def in_order(self, names: tuple[str, ...]) -> Ints:
+        """Return the cells of the columns in this order."""
+        found: Ints = self.cells if names == self.names else self.cells[[self.names.index(each) for each in names]]
+        return found
 
 
 def field_prints(fields: Sequence[StateField]) -> tuple[str, ...]:
@@ -170,61 +216,66 @@ def pack(layout: Layout, rows: Sequence[Rows], records: int, strings: Sequence[s
     strings
         Ascending by their UTF-8 bytes.
     """
-    local, pairs = local_places(layout, rows, max(len(strings), 1))
+    rows, pairs = local_places(layout, rows, max(len(strings), 1))
     counts = [np.bincount(each.record, minlength=records) for each in rows]
     lengths = np.bincount(pairs[0], minlength=records)  # strings of each record
     encoded = [strings[place].encode() for place in pairs[1]]
     size = np.array([len(each) for each in encoded], np.int64)
-    text = -(-np.bincount(pairs[0], weights=size, minlength=records).astype(np.int64) // 8)
+    padded = -(-np.bincount(pairs[0], weights=size, minlength=records).astype(np.int64) // 8)
     words = len(rows) + sum(n * len(each.columns) for n, each in zip(counts, layout.sections, strict=True))
-    offsets = prefix_sums(HEADER + words + lengths + text)
+    offsets = prefix_sums(HEADER + words + lengths + padded)
     at = offsets[:-1]
     out = np.zeros(int(offsets[-1]), np.int64)
     out[at], out[at + 1] = words, lengths
     place = at + HEADER + len(rows)
     for index, (n, each, section) in enumerate(zip(counts, rows, layout.sections, strict=True)):
         out[at + HEADER + index] = n
-        within = np.arange(len(each.record)) - np.repeat(np.cumsum(n) - n, n)
-        for name in section.columns:
-            out[place[each.record] + within] = local.get((index, name), each.columns[name])
-            place = place + n
+        out[cell_places(section, place, n, each.record)] = each.in_order(section.columns)
+        place = place + n * len(section.columns)
     if encoded:
-        first = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        out[place[pairs[0]] + np.arange(len(size)) - first] = size
-        write_strings(out.view(np.uint8), (place + lengths) * 8, lengths, encoded)
+        first = prefix_sums(lengths)[:-1]
+        out[(place - first)[pairs[0]] + np.arange(len(size))] = size
+        text = np.frombuffer(b"".join(encoded), np.uint8)
+        begin = (place + lengths) * 8 - prefix_sums(size)[first]
+        out.view(np.uint8)[np.repeat(begin[pairs[0]], size) + np.arange(len(text))] = text
     raw = out.tobytes()
     return [raw[a * 8 : b * 8] for a, b in pairwise(offsets.tolist())]
 
 
-def write_strings(out: NDArray[np.uint8], at: Ints, lengths: Ints, encoded: Sequence[bytes]) -> None:
-    """Write each record's strings end to end, from byte `at` on."""
-    bounds = prefix_sums(lengths)
-    for record in np.flatnonzero(lengths):
-        joined = b"".join(encoded[bounds[record] : bounds[record + 1]])
-        out[at[record] : at[record] + len(joined)] = np.frombuffer(joined, np.uint8)
+def cell_places(section: Section, place: Ints, n: Ints, record: Ints) -> Ints:
+    """Return where the cells of a section stand among the words, (columns, m).
+
+    Parameters
+    ----------
+    place, n
+        Where each record's section begins, and how many rows it has.
+    record
+        (m,) of each row, ascending.
+    """
+    first = place[record] + np.arange(len(record)) - (np.cumsum(n) - n)[record]
+    found: Ints = first + np.arange(len(section.columns))[:, None] * n[record]
+    return found
 
 
-def local_places(
-    layout: Layout, rows: Sequence[Rows], size: int
-) -> tuple[dict[tuple[int, str], Ints], tuple[Ints, Ints]]:
-    """Return the columns of strings as places among each record's own, and the (record, place) pairs in order."""
-    texts = [
-        (index, name, each)
-        for index, (each, section) in enumerate(zip(rows, layout.sections, strict=True))
-        for name in section.strings
+def local_places(layout: Layout, rows: Sequence[Rows], size: int) -> tuple[list[Rows], tuple[Ints, Ints]]:
+    """Return the rows with strings as places among each record's own, and the (record, place) pairs in order."""
+    keys = [
+        np.where(column >= 0, each.record * size + column, NO_STRING)
+        for each, section in zip(rows, layout.sections, strict=True)
+        for column in map(each.column, section.strings)
     ]
-    keys = [each.record * size + each.columns[name] for _, name, each in texts]
-    used = [key[each.columns[name] >= 0] for key, (_, name, each) in zip(keys, texts, strict=True)]
-    unique = np.unique(np.concatenate(used)) if used else np.zeros(0, np.int64)
+    unique = np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.int64)
+    unique = unique[np.searchsorted(unique, 0) :]
     record = unique // size
-    first = np.searchsorted(record, record)
-    local = {}
-    for (index, name, each), key in zip(texts, keys, strict=True):
-        at = np.minimum(np.searchsorted(unique, key), max(len(unique) - 1, 0))
-        local[index, name] = (
-            np.where(each.columns[name] >= 0, at - first[at], NO_STRING) if len(unique) else each.columns[name]
+    within = np.append(np.arange(len(unique)) - np.searchsorted(record, record), NO_STRING)
+    left = iter(keys)
+    found = []
+    for each, section in zip(rows, layout.sections, strict=True):
+        own = {name: next(left) for name in section.strings}
+        found.append(
+            each.replaced({n: within[np.where(key < 0, -1, np.searchsorted(unique, key))] for n, key in own.items()})
         )
-    return local, (record, unique % size)
+    return found, (record, unique % size)
 
 
 def unpack(layout: Layout, records: Sequence[bytes]) -> tuple[list[Rows], list[str]]:
@@ -235,34 +286,47 @@ def unpack(layout: Layout, records: Sequence[bytes]) -> tuple[list[Rows], list[s
     records
         As `pack` wrote them; an empty blob is a record without rows.
     """
-    words = np.frombuffer(b"".join(records), np.int64)
+    blob = b"".join(records)
+    words = np.frombuffer(blob, np.int64)
     size = np.array([len(each) // 8 for each in records], np.int64)
     full = np.flatnonzero(size)
     at = (np.cumsum(size) - size)[full]
-    strings, renumber, first = shared_places([record_strings(records[each]) for each in full])
+    texts, first = strings_of(blob, words, at)
+    strings = ascending(texts)
+    places = {each: place for place, each in enumerate(strings)}
+    renumber = np.array([*(places[each] for each in texts), NO_STRING], np.int64)
     found: list[Rows] = []
     place = at + HEADER + len(layout.sections)
     for index, section in enumerate(layout.sections):
         n = words[at + HEADER + index]
         owner = np.repeat(np.arange(len(full)), n)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(n) - n, n)
-        columns: dict[str, Ints] = {}
-        for name in section.columns:
-            column = words[place[owner] + within]
-            if name in section.strings and len(renumber):
-                column = np.where(column >= 0, renumber[np.maximum(first[owner] + column, 0)], NO_STRING)
-            columns[name] = column
-            place = place + n
-        found.append(Rows(full[owner], columns))
+        rows = Rows(full[owner], section.columns, words[cell_places(section, place, n, owner)])
+        own = {name: rows.column(name) for name in section.strings}
+        found.append(
+            rows.replaced({name: renumber[np.where(each < 0, -1, first[owner] + each)] for name, each in own.items()})
+        )
+        place = place + n * len(section.columns)
     return found, strings
 
 
-def shared_places(own: Sequence[Sequence[str]]) -> tuple[list[str], Ints, Ints]:
-    """Return all strings ascending, the place of each record's strings among them, where each record's begin."""
-    together = ascending([text for each in own for text in each])
-    places = {each: place for place, each in enumerate(together)}
-    count = np.array([len(each) for each in own], np.int64)
-    return together, np.array([places[text] for each in own for text in each], np.int64), np.cumsum(count) - count
+def strings_of(blob: bytes, words: Ints, at: Ints) -> tuple[list[str], Ints]:
+    """Return the strings of all records, record by record, and which is the first of each.
+
+    Parameters
+    ----------
+    blob, words
+        All records.
+    at
+        Where each begins.
+    """
+    count = words[at + 1]
+    first = np.cumsum(count) - count
+    owner = np.repeat(np.arange(len(at)), count)
+    begin = at + HEADER + words[at]
+    lengths = words[(begin - first)[owner] + np.arange(len(owner))]
+    before = prefix_sums(lengths)
+    starts = ((begin + count) * 8 - before[first])[owner] + before[:-1]
+    return [blob[a:b].decode() for a, b in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)], first
 
 
 def record_strings(record: bytes) -> list[str]:

@@ -184,7 +184,7 @@ def tiles(section: Section, starts: Sequence[int], values: Sequence[int]) -> Row
     columns |= {name: np.array(values, np.int64) for name in section.fields()}
     if "valid0" in columns:
         columns["valid0"] = np.array([3, 3], np.int64)  # both fields are known
-    return Rows(np.zeros(2, np.int64), columns)
+    return Rows.of(np.zeros(2, np.int64), columns)
 
 
 @pytest.mark.parametrize("side", ["closed", "open"])

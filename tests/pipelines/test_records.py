@@ -27,7 +27,7 @@ def packed(draw: st.DrawFn) -> tuple[Layout, list[Rows], int, list[str]]:
         columns = {
             each: np.array(draw(places if each in section.strings else numbers), np.int64) for each in section.columns
         }
-        rows.append(Rows(owner.astype(np.int64), columns))
+        rows.append(Rows.of(owner.astype(np.int64), columns))
     return layout, rows, records, strings
 
 
