@@ -111,11 +111,6 @@ class Rows:
             record, tuple(columns), np.array(list(columns.values()), np.int64).reshape(len(columns), len(record))
         )
 
-    @property
-    def columns(self) -> dict[str, Ints]:
-        """The columns by name."""
-        return dict(zip(self.names, self.cells, strict=True))
-
     def column(self, name: str) -> Ints:
         """Return one column."""
         found: Ints = self.cells[self.names.index(name)]

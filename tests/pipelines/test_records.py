@@ -32,7 +32,7 @@ def packed(draw: st.DrawFn) -> tuple[Layout, list[Rows], int, list[str]]:
 
 
 def text(rows: Rows, name: str, strings: list[str]) -> list[str | None]:
-    return [strings[each] if each >= 0 else None for each in rows.columns[name]]
+    return [strings[each] if each >= 0 else None for each in rows.column(name)]
 
 
 @given(packed())
@@ -48,7 +48,7 @@ def test_unpack_gives_back_what_was_packed(drawn: tuple[Layout, list[Rows], int,
             if name in section.strings:
                 assert text(left, name, strings) == text(right, name, named)
             else:
-                assert left.columns[name].tolist() == right.columns[name].tolist()
+                assert left.column(name).tolist() == right.column(name).tolist()
 
 
 def test_a_layout_survives_json() -> None:
