@@ -12,20 +12,22 @@ import sys
 from pathlib import Path
 from threading import Event
 
-from unskew.online.java import java_home
+from unskew.online.java import LEAST_PROCESSOR, SHORT_WORK, java_home
 from unskew.online.scratch import scratch
 from unskew.pipelines.backends.flink import FlinkJob
 from unskew.pipelines.errors import EngineError
 
 LOGS = "_logs"
 COLLECTOR = "-XX:+UseParallelGC"  # state lives on the heap: the default collector costs a quarter of the throughput
+BRIEF_WORK = f"{LEAST_PROCESSOR} {SHORT_WORK}"
 TICK = 0.1  # s between two looks at the process
 LEAST_FREE, PATIENCE = 1 << 16, 10.0  # bytes below which a disk counts as full, s after which that ends a run
 
 
 def execute(
-    job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path, stop: Event | None, *, detached: bool = False
-) -> str:
+    job: FlinkJob, settings: dict[str, str], out: Path, savepoints: Path, stop: Event | None, *, detached: bool = False,
+    brief: bool = False,
+) -> str:  # fmt: skip
     """Run a job in a process of its own, which ends with this one; return the job's id.
 
     Parameters
@@ -40,6 +42,8 @@ def execute(
         Set it to end a job that watches its input.
     detached
         Only hand it over to the cluster that the settings name.
+    brief
+        Whether it is over before Java's second compiler has paid.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def execute(
             process = subprocess.Popen(
                 [sys.executable, "-m", "unskew.online.flink_child"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-                env=environment(logs, work), start_new_session=True,
+                env=environment(logs, work, BRIEF_WORK if brief or detached else COLLECTOR), start_new_session=True,
             )  # fmt: skip
         with process:
             try:
@@ -70,11 +74,11 @@ def execute(
     return judge(job.source, answer, process.returncode, logs)
 
 
-def environment(logs: Path, work: str) -> dict[str, str]:
+def environment(logs: Path, work: str, options: str) -> dict[str, str]:
     """Return the variables of the process: where its Java is, logs, and keeps temporary files."""
-    options = f'{os.environ.get("JDK_JAVA_OPTIONS", "")} "-Djava.io.tmpdir={work}"'
+    further = f'{os.environ.get("JDK_JAVA_OPTIONS", "")} "-Djava.io.tmpdir={work}"'
     own = {"JAVA_HOME": str(java_home()), "FLINK_LOG_DIR": str(logs), "TMPDIR": work}
-    return {"JVM_ARGS": COLLECTOR, **os.environ, **own, "JDK_JAVA_OPTIONS": options.strip()}
+    return {"JVM_ARGS": options, **os.environ, **own, "JDK_JAVA_OPTIONS": further.strip()}
 
 
 def converse(process: subprocess.Popen[str], request: str, stop: Event | None, out: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where Java is: Flink's jobs run in a JVM."""
+"""Where Java is, and how it is started: Flink's jobs run in a JVM."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from unskew.pipelines.errors import EngineError
+
+LEAST_PROCESSOR, SHORTEST_PAUSES = "-XX:+UseSerialGC", "-XX:+UseG1GC"  # collectors
+SHORT_WORK = "-XX:TieredStopAtLevel=1"  # for programs that do little: the second compiler costs them more than it saves
+# the compilers take what the program leaves of a processor: they would hold rows up for a second at a time
+COMPILE_LATER = ("-XX:ThreadPriorityPolicy=1", "-XX:CompilerThreadPriority=10")
 
 
 def java_home(environment: Mapping[str, str] = os.environ) -> Path:

@@ -22,6 +22,7 @@ from unskew.pipelines.plan import SetPlan
 __all__ = ["Account", "read_changelog", "run_stream"]
 ACCOUNT = "account.json"
 RUN = "run.json"
+BRIEF = 8 << 20  # bytes of input up to which a run is over before Java's second compiler has paid
 
 
 def run_stream(
@@ -82,7 +83,8 @@ def run_stream(
         require_living(start, time.time_ns() // 1_000_000, instead)
     origin = given if watch else one_file(files, out)
     job = compile_source(plan, source, origin, out, watch=watch, since=since)
-    execute(job, runtime_settings(out, checkpoint_interval, start), out, out / CHECKPOINTS, stop)
+    brief = not watch and sum(each.stat().st_size for each in files) < BRIEF
+    execute(job, runtime_settings(out, checkpoint_interval, start), out, out / CHECKPOINTS, stop, brief=brief)
     account = take_account(job, out, lines=None if watch else sum(lines_of(each) for each in files))
     shutil.rmtree(out / STAGED, ignore_errors=True)
     write_aside(out / ACCOUNT, json.dumps(asdict(account), indent=2) + "\n")

@@ -7,8 +7,9 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from unskew.online.java import LEAST_PROCESSOR, SHORT_WORK
 from unskew.online.live.jars import broker_jars
-from unskew.online.live.jvm import LEAST_PROCESSOR, SHORT_WORK, java
+from unskew.online.live.jvm import java
 from unskew.online.live.processes import HOST, Process, free_port, listens, take_port
 from unskew.online.live.server import Server
 from unskew.pipelines.errors import EngineError

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from unskew.online.live.jvm import COMPILE_LATER, LEAST_PROCESSOR, SHORT_WORK, SHORTEST_PAUSES
+from unskew.online.java import COMPILE_LATER, LEAST_PROCESSOR, SHORT_WORK, SHORTEST_PAUSES
 
 LARGE = 2048  # MiB of heap from which on the pauses of the collector that takes the least processor would be felt
 JOB_MANAGER_MEMORY = ["-Xms256m", "-Xmx512m", "-XX:MaxMetaspaceSize=256m", LEAST_PROCESSOR, SHORT_WORK]

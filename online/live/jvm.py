@@ -7,10 +7,6 @@ from pathlib import Path
 
 from unskew.online.java import java_home
 
-LEAST_PROCESSOR, SHORTEST_PAUSES = "-XX:+UseSerialGC", "-XX:+UseG1GC"  # collectors
-SHORT_WORK = "-XX:TieredStopAtLevel=1"  # for programs that do little: the second compiler costs them more than it saves
-# the compilers take what the program leaves of a processor: they would hold rows up for a second at a time
-COMPILE_LATER = ("-XX:ThreadPriorityPolicy=1", "-XX:CompilerThreadPriority=10")
 LOG_FILE = "log4j2.properties"
 # the connector registers one metric anew at each checkpoint, with a warning each time
 LOGGING = """\
