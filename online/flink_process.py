@@ -19,7 +19,7 @@ from unskew.pipelines.errors import EngineError
 
 LOGS = "_logs"
 COLLECTOR = "-XX:+UseParallelGC"  # state lives on the heap: the default collector costs a quarter of the throughput
-BRIEF_WORK = f"{LEAST_PROCESSOR} {SHORT_WORK}"
+BRIEF_WORK, FEW = f"{LEAST_PROCESSOR} {SHORT_WORK}", 16  # for jobs of few statements: planning many is work enough
 TICK = 0.1  # s between two looks at the process
 LEAST_FREE, PATIENCE = 1 << 16, 10.0  # bytes below which a disk counts as full, s after which that ends a run
 
@@ -43,7 +43,7 @@ def execute(
     detached
         Only hand it over to the cluster that the settings name.
     brief
-        Whether it is over before Java's second compiler has paid.
+        Whether its input is read before Java's second compiler has paid.
 
     Raises
     ------
@@ -59,12 +59,13 @@ def execute(
         "savepoints": savepoints.as_uri(),
         "detached": detached,
     }
+    options = BRIEF_WORK if (brief or detached) and len(job.inserts) <= FEW else COLLECTOR
     with scratch("unskew-flink-") as work:  # Java is killed in the end, and leaves 70 MB of jars
         with (logs / "process.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "unskew.online.flink_child"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-                env=environment(logs, work, BRIEF_WORK if brief or detached else COLLECTOR), start_new_session=True,
+                env=environment(logs, work, options), start_new_session=True,
             )  # fmt: skip
         with process:
             try:
