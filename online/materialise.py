@@ -16,7 +16,7 @@ from unskew.online.changelog import read_changelog
 from unskew.online.kernels import Ints
 from unskew.online.open_tiles import Vocabulary, merge
 from unskew.online.store import BEGINNING, Changed, Store, ViewContent
-from unskew.pipelines.backends.flink_ordered import ordered_values
+from unskew.pipelines.backends.flink_ordered import ordered_values, whole
 from unskew.pipelines.backends.flink_streams import Stream, key_names, view_streams
 from unskew.pipelines.plan import SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.records import (
@@ -168,12 +168,6 @@ def entities(view: ViewPlan, tables: Sequence[pa.Table]) -> tuple[list[bytes], l
         cells = [chosen[name] for name in names]
     keys = [entity_key(each) for each in zip(*cells, strict=True)]
     return keys, np.split(codes, np.cumsum([each.num_rows for each in tables])[:-1])
-
-
-def whole(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column in one piece."""
-    found = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
 
 
 class SectionReader:

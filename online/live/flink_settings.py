@@ -52,7 +52,7 @@ class TaskManagerMemory:
         size = self.heap + FRAMEWORK_HEAP
         collector = SHORTEST_PAUSES if size >= LARGE else LEAST_PROCESSOR
         direct = f"-XX:MaxDirectMemorySize={OFF_HEAP + NETWORK}m"
-        return [f"-Xms{size}m", f"-Xmx{size}m", direct, f"-XX:MaxMetaspaceSize={METASPACE}m", collector, *COMPILE_LATER]
+        return [f"-Xms{size}m", f"-Xmx{size}m", direct, f"-XX:MaxMetaspaceSize={METASPACE}m", *COMPILE_LATER, collector]
 
     def settings(self) -> dict[str, str]:
         """Return Flink's settings."""

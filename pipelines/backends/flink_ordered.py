@@ -88,8 +88,7 @@ def ordered_values(column: pa.ChunkedArray, source: SourcePlan, kind: str) -> pa
     pyarrow.Array
         (n,) of string, bool or int64.
     """
-    texts = column.combine_chunks()
-    texts = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    texts = whole(column)
     before = rf"^(?:[^ ]* ){{{1 + len(source.event_id)}}}"  # the event time and the ids
     value = pc.replace_substring_regex(texts, before, "")
     if kind == "bool":
@@ -99,6 +98,12 @@ def ordered_values(column: pa.ChunkedArray, source: SourcePlan, kind: str) -> pa
     digits = pc.cast(pc.utf8_slice_codeunits(value, 1), pa.int64())
     smallest = pc.if_else(pc.starts_with(value, "0"), pa.scalar(INT64_MIN), pa.scalar(0))
     return pc.add(digits, smallest)
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column in one piece."""
+    found = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
 
 
 def unhexed(column: pa.StringArray) -> pa.StringArray:
