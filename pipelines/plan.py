@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unskew.pipelines.aggregates import AGGREGATES, Aggregate
+from unskew.pipelines.canonical import fingerprint
 from unskew.pipelines.finishes import by_category
 from unskew.pipelines.nested import OUTER, over_categories
 from unskew.pipelines.nodes import Node
@@ -19,16 +19,6 @@ from unskew.pipelines.timegrid import DAY, Window, floor_hop
 from unskew.pipelines.types import DataType
 
 PLAN_VERSION = 1
-
-
-def canonical(value: object) -> str:
-    """Write JSON in its one canonical form: sorted keys, no spaces, UTF-8 kept."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def fingerprint(value: object) -> str:
-    """Return the sha256 of the canonical JSON, in hex."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -222,12 +212,12 @@ class ViewPlan:
         renumbered = tuple(replace(each, fields=tuple(moved[field] for field in each.fields)) for each in features)
         return replace(self, fields=tuple(self.fields[each] for each in kept), features=renumbered)
 
-    @property
+    @cached_property
     def hop(self) -> int:
         """The finest hop: the tile size of the stream, ms."""
         return min(each.window.hop for each in self.features)
 
-    @property
+    @cached_property
     def hops(self) -> tuple[int, ...]:
         """All hops, finest first; each divides the next."""
         return tuple(sorted({each.window.hop for each in self.features}))

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from unskew.pipelines.aggregates import AGGREGATES
 from unskew.pipelines.binding import bind
+from unskew.pipelines.canonical import fingerprint
 from unskew.pipelines.derived import bind_derived, features_read
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Aggregation, Expr, Windowed, col
@@ -15,7 +16,7 @@ from unskew.pipelines.language import EventSource, FeatureSet, FeatureView, Join
 from unskew.pipelines.lifts import add, same_result
 from unskew.pipelines.nested import OUTER
 from unskew.pipelines.nodes import Node, as_number, computed_columns, literal, masked, value_columns
-from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan, fingerprint
+from unskew.pipelines.plan import ColumnPlan, DerivedPlan, FeaturePlan, SetPlan, SourcePlan, ViewPlan
 from unskew.pipelines.states import GROUPED, NEEDS_ORDER, FeatureType, Lift, StateField
 from unskew.pipelines.timegrid import LIFETIME, Window, format_duration, parse_duration, parse_instant
 from unskew.pipelines.types import SUM_LIMIT, Int64, Timestamp
@@ -214,12 +215,12 @@ def plan_view(view: FeatureView, bound: tuple[BoundFeature, ...], source: Source
     fields: dict[str, StateField] = {}
     for feature in bound:
         for each in feature.fields:
-            fields.setdefault(fingerprint(each.to_json()), each)
+            fields.setdefault(each.fingerprint, each)
     positions = {key: index for index, key in enumerate(fields)}
     keys = tuple(source.column(each) for each in view.entity.keys)
     features = []
     for feature in bound:
-        where = tuple(positions[fingerprint(each.to_json())] for each in feature.fields)
+        where = tuple(positions[each.fingerprint] for each in feature.fields)
         features += [plan_feature(view, feature, window, where, source) for window in feature.windowed.windows]
     check_features(view.name, features)
     return ViewPlan(view.name, view.entity.name, source.name, keys, tuple(fields.values()), tuple(features))

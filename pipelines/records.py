@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from unskew.pipelines.plan import ViewPlan, fingerprint
+from unskew.pipelines.plan import ViewPlan
 from unskew.pipelines.states import LISTS, SCALARS, StateField, prefix_sums
 from unskew.pipelines.timegrid import LIFETIME
 
@@ -137,7 +137,7 @@ class Rows:
 
 def field_prints(fields: Sequence[StateField]) -> tuple[str, ...]:
     """Return the fingerprint of each state field."""
-    return tuple(fingerprint(each.to_json()) for each in fields)
+    return tuple(each.fingerprint for each in fields)
 
 
 def closed_layout(view: ViewPlan) -> Layout:

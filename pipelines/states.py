@@ -22,11 +22,13 @@ The further fields of a multiset are of the kinds add, min and max; with min or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unskew.pipelines.canonical import fingerprint
 from unskew.pipelines.nodes import Node
 from unskew.pipelines.types import Int64
 
@@ -62,6 +64,11 @@ class StateField:
     def to_json(self) -> list[object]:
         """Return the canonical form."""
         return [self.kind, self.k, self.lift.to_json(), *(each.to_json() for each in self.inner)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The fingerprint of the canonical form: the name of its columns in a store."""
+        return fingerprint(self.to_json())
 
     def lifts(self) -> tuple[Node, ...]:
         """Return its own lift, then those of the inner fields."""

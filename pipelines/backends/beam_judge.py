@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import apache_beam as beam
@@ -26,12 +28,18 @@ class OfJob(beam.DoFn):  # type: ignore[misc]
     """A step that knows the job: Beam pickles each step several times, and a plan has many parts."""
 
     def __init__(self, job: Job) -> None:
-        """Keep the job, pickled."""
-        self.pickled = pickle.dumps(job)
+        """Keep the job, packed: Beam compresses each step anew, slowly, wherever it hands one over."""
+        self.packed = lzma.compress(pickle.dumps(job), preset=1)
 
     def setup(self) -> None:
-        """Read the job, once a worker."""
-        self.job: Job = pickle.loads(self.pickled)  # noqa: S301 - our own
+        """Read the job, once a process."""
+        self.job = unpacked(self.packed)
+
+
+@lru_cache(maxsize=4)
+def unpacked(packed: bytes) -> Job:
+    """Return a packed job."""
+    return pickle.loads(lzma.decompress(packed))  # type: ignore[no-any-return]  # noqa: S301 - our own
 
 
 def parted(

@@ -27,7 +27,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Check the definitions and show each feature: type, window, hop, span, empty value, owner."""
-    from unskew.pipelines.plan import canonical  # noqa: PLC0415 - only this command needs it
+    from unskew.pipelines.canonical import canonical  # noqa: PLC0415 - only this command needs it
 
     compiled = load_plan(defs, name)
     if against is not None:

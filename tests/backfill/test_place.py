@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,7 @@ def test_what_a_worker_wrote_on_its_own_disk_is_missed(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lonely(self: Any) -> None:
-        job = pickle.loads(self.pickled)  # noqa: S301 - our own
-        object.__setattr__(job, "output", str(tmp_path / "disk of the worker"))
-        self.job = job
+        self.job = replace(beam_judge.unpacked(self.packed), output=str(tmp_path / "disk of the worker"))
 
     monkeypatch.setattr(beam_judge.OfJob, "setup", lonely)
     events, one = EVENTS().slice(0, 100), ["--direct_running_mode=in_memory"]

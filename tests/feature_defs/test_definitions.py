@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from unskew.pipelines import plan
+from unskew.pipelines.canonical import canonical
 from unskew.pipelines.loading import load_sets
-from unskew.pipelines.plan import canonical
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"

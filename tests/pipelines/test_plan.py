@@ -27,9 +27,9 @@ from unskew.pipelines import (
     ratio,
     request,
 )
+from unskew.pipelines.canonical import canonical
 from unskew.pipelines.errors import DefinitionError
 from unskew.pipelines.expr import Windowed
-from unskew.pipelines.plan import canonical
 
 SCHEMA = {"id": Int64, "ts": Timestamp, "card": Int64, "amount": Decimal(12, 2), "country": String, "n": Int64}
 
