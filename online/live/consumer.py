@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
+from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -68,6 +69,21 @@ def batch_of(route: Route, values: Sequence[bytes]) -> Batch:
     for each in values:
         apart[each[: each.index(b",")]].append(each)
     return [(stream, read_messages(apart[number], stream)) for number, stream in route.streams.items()]
+
+
+class Member(KafkaConsumer):  # type: ignore[misc]
+    """A member of a group that finishes what it began.
+
+    kafka-python 3.0.12 forgets a join that new topics or partitions made it begin, where the broker answers only after the poll
+    has ended: from then on it is given nothing, and sends no heartbeats. Java's client had the like (KAFKA-9815).
+    """
+
+    def poll(self, *arguments: Any, **options: Any) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Return what has arrived."""
+        if self._coordinator.rejoining:
+            self._coordinator.request_rejoin()
+        found: dict[TopicPartition, list[ConsumerRecord]] = super().poll(*arguments, **options)
+        return found
 
 
 class Seeking(ConsumerRebalanceListener):  # type: ignore[misc] # kafka-python has no types
@@ -137,10 +153,10 @@ class TileConsumer:
         self.astray = False  # whether the client may stand elsewhere than the store
         self.client = self.connected()
 
-    def connected(self) -> KafkaConsumer:
+    def connected(self) -> Member:
         """Return a new member of the set's group."""
         with broker_errors(self.settings):
-            return KafkaConsumer(
+            return Member(
                 **self.settings.client(),
                 group_id=f"unskew.materialize.{self.plan.name}",
                 enable_auto_commit=False,

@@ -25,7 +25,7 @@ from unskew.pipelines.errors import EngineError
 
 NOWHERE = "127.0.0.1:1"
 PARTITIONS = 4  # of the topics of both views together
-OF_NO_STREAM = Message(1, None, b"99,")
+OF_NO_STREAM = Message(now(), None, b"99,")  # the broker deletes what is as old as its topic keeps rows
 
 
 @pytest.fixture
@@ -139,4 +139,20 @@ def test_a_member_that_cannot_join_anew_stays_in_the_group(
         consumer.look()
         assert consumer.client is not old
         wait(lambda: bool(consumer.client.poll(100)))
+        consumer.client.close()
+
+
+def test_a_join_that_outlasts_its_poll_is_finished(world: World) -> None:
+    with open_store(world.settings.store) as store:
+        consumer = TileConsumer(world.plan, store, world.settings.kafka, Metrics())
+        for jobs in range(1, 7):
+            recorded(world)
+            consumer.look()
+
+            def joined(jobs: int = jobs) -> bool:
+                for _ in range(100):
+                    consumer.client.poll(1)
+                return len(consumer.client.assignment()) == jobs * PARTITIONS
+
+            wait(joined)
         consumer.client.close()
