@@ -222,7 +222,7 @@ class ViewPlan:
         """All hops, finest first; each divides the next."""
         return tuple(sorted({each.window.hop for each in self.features}))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The fingerprint of the features together."""
         return fingerprint([self.name, [[each.name, each.fingerprint] for each in self.features]])
@@ -282,7 +282,7 @@ class SetPlan:
         found = {name: each.fingerprint for name, each in self.features().items()}
         return found | {each.name: each.fingerprint for each in self.derived}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The fingerprint of the set: of its features and request columns."""
         return fingerprint([self.fingerprints(), [each.to_json() for each in self.request]])

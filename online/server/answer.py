@@ -62,7 +62,7 @@ class Answers:
         """Return the reply without its rows."""
         return {
             "set": self.part.whole.name,
-            "fingerprint": self.part.fingerprint,
+            "fingerprint": self.part.whole.fingerprint,
             "at": question.at,
             "columns": self.part.columns,
             "sources": self.sources,

@@ -45,11 +45,6 @@ class Part:
     form: Form
 
     @cached_property
-    def fingerprint(self) -> str:
-        """The fingerprint of the set."""
-        return self.whole.fingerprint
-
-    @cached_property
     def columns(self) -> orjson.Fragment:
         """The names as JSON, written once."""
         return orjson.Fragment(orjson.dumps(self.names))

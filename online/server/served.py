@@ -156,7 +156,7 @@ def offered(
 
 def messages(offer: Offer) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and value of each row."""
-    fingerprint = offer.part.fingerprint
+    fingerprint = offer.part.whole.fingerprint
     for row, entity in enumerate(next(iter(offer.asked.keys.values()))):
         at = int(offer.t[row])
         values = dict(zip(offer.part.names, orjson.loads(offer.values[row]), strict=True))

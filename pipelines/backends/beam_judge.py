@@ -39,7 +39,8 @@ class OfJob(beam.DoFn):  # type: ignore[misc]
 @lru_cache(maxsize=4)
 def unpacked(packed: bytes) -> Job:
     """Return a packed job."""
-    return pickle.loads(lzma.decompress(packed))  # type: ignore[no-any-return]  # noqa: S301 - our own
+    job: Job = pickle.loads(lzma.decompress(packed))  # noqa: S301 - our own
+    return job
 
 
 def parted(

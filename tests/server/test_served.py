@@ -44,7 +44,7 @@ def contents(part: Part, reading: Reading, asked: Asked, t: Ints, rows: Sequence
     """Return what is logged of rows, made of the whole reading."""
     cells = {name: reading.columns[name].cells() for name in part.names}
     return [
-        served_row(reading, asked, part.form, {name: own[row] for name, own in cells.items()}, row, int(t[row]), part.fingerprint)
+        served_row(reading, asked, part.form, {name: own[row] for name, own in cells.items()}, row, int(t[row]), part.whole.fingerprint)
         for row in rows
     ]  # fmt: skip
 
