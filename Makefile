@@ -25,7 +25,7 @@ live: .venv/.installed  ## the whole system on this machine, seen at work until 
 	$(BIN)/unskew live $(ARGS)
 
 test: .venv/.installed check  ## the whole test suite
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 test-deep: .venv/.installed  ## the conformance suite and the simulation at 100 times their size (hours); DEPTH=n for another
 	UNSKEW_DEPTH=$(DEPTH) $(BIN)/python -m pytest -q tests/conformance tests/simulation tests/online/test_read.py tests/pipelines/test_oracle.py

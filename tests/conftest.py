@@ -1,5 +1,6 @@
 """Fixtures that several folders share."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,11 +9,14 @@ from hypothesis import HealthCheck, settings
 
 from tests.redis_process import Server, redis_server
 from tests.required import missing
+from unskew.online.java import SHORT_WORK
 from unskew.online.store import Store
 from unskew.online.store_redis import RedisStore
 from unskew.online.store_sqlite import SqliteStore
 
 pytest_plugins = ["tests.servers", "tests.leftovers"]
+# programs of tests end before Java's second compiler has paid for itself
+os.environ.setdefault("JDK_JAVA_OPTIONS", SHORT_WORK)
 # a loaded machine is slow, which is no failure
 settings.register_profile("unskew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":

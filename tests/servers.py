@@ -18,16 +18,19 @@ from unskew.online.live.jars import VARIABLE, cache_folder, jars_folder
 from unskew.online.live.processes import Process
 from unskew.online.live.redis_server import PROGRAM, RedisServer
 
+LONGEST = "test_mutants.py"
+
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what runs in one process of several (pytest-xdist): tests of the shared servers, and tests of one file.
 
-    The tests of the servers take longest, so they come first. pytest-xdist 3.8 needs a pytest before 9.2 for that.
+    Those that take longest come first: the tests of the servers, and the longest file. pytest-xdist 3.8 needs a pytest
+    before 9.2 for that.
     """
     for each in items:
         each.add_marker(pytest.mark.xdist_group("servers" if shares(each) else each.nodeid.partition("::")[0]))
-    items.sort(key=lambda each: not shares(each))
+    items.sort(key=lambda each: (not shares(each), each.path.name != LONGEST))
 
 
 def shares(item: pytest.Item) -> bool:

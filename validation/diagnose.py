@@ -7,8 +7,10 @@ Each rule of the contract is broken in turn, in the oracle; the first that gives
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 from unskew.pipelines.backends import oracle
@@ -57,11 +59,23 @@ class Case:
         """Return the oracle's value over these events."""
         return oracle.feature_value(self.view, feature or self.feature, events, self.t)
 
+    def counted(self, events: Events, feature: FeaturePlan) -> list[tuple[int, Mapping[str, oracle.Cell]]]:
+        """Return all of the events that the value depends on: place and cells of those in the window, in order.
+
+        Events of one order share a place.
+        """
+        inside = sorted(oracle.inside(feature, events, self.t), key=lambda each: each.order)
+        places = accumulate((here.order != before.order for before, here in pairwise(inside)), initial=0)
+        return list(zip(places, (each.cells for each in inside), strict=False))
+
 
 def diagnose(case: Case, given: Any, same: Callable[[Any, Any], bool]) -> str:
     """Return the cause of a wrong value: one of `DEFECTS`."""
-    expected = case.value(case.events)
-    for cause, value in broken(case):
+    expected, counted = case.value(case.events), case.counted(case.events, case.feature)
+    for cause, events, feature in broken(case):
+        if feature.start is None and case.counted(events, feature) == counted:
+            continue  # the rule makes no difference here
+        value = case.value(events, feature)
         if same(value, given) and not same(value, expected):
             return cause
     if given is None or expected is None:
@@ -75,38 +89,47 @@ def diagnose(case: Case, given: Any, same: Callable[[Any, Any], bool]) -> str:
     return "engine"
 
 
-def broken(case: Case) -> Iterator[tuple[str, oracle.Result]]:
-    """Yield the value under each broken rule; what explains almost anything comes last."""
-    yield from (("boundary", each) for each in misplaced(case))
-    by_arrival = [replace(each, order=(each.ts, each.arrival, each.position)) for each in case.events]
-    yield "tie", case.value(by_arrival)
-    yield "tie", case.value([replace(each, order=(each.ts, -each.position)) for each in case.events])
-    for cause, lists in case.wrong.items():
-        yield from ((cause, case.value(each)) for each in lists)
-    texts = {name for each in case.events for name, cell in each.cells.items() if isinstance(cell, str)}
-    yield "null_vs_zero", case.value([replace(each, cells=zeroed(each, texts)) for each in case.events])
-    yield from (("lost_tile", each) for each in with_a_tile_lost(case))
+def broken(case: Case) -> Iterator[tuple[str, Events, FeaturePlan]]:
+    """Yield what counts under each broken rule; what explains almost anything comes last."""
+    for events, feature in misplaced(case):
+        yield "boundary", events, feature
+    for cause, events in miscounted(case):
+        yield cause, events, case.feature
 
 
-def misplaced(case: Case) -> Iterator[oracle.Result]:
-    """Yield the value with an edge of the window, of its tiles or of the closed tiles in the wrong place."""
-    window = case.feature.window
+def misplaced(case: Case) -> Iterator[tuple[Events, FeaturePlan]]:
+    """Yield events and feature with an edge of the window, of its tiles or of the closed tiles in the wrong place."""
+    feature, window = case.feature, case.feature.window
     tail, head = window.tail(case.t), window.head(case.t)
-    yield case.value([replace(each, ts=each.ts - 1) if each.ts == head else each for each in case.events])
-    yield case.value([each for each in case.events if each.ts != tail])
-    yield case.value([replace(each, ts=tail) if each.ts == tail - 1 else each for each in case.events])
-    yield case.value([each for each in case.events if each.ts != case.end])
+    yield [replace(each, ts=each.ts - 1) if each.ts == head else each for each in case.events], feature
+    yield [each for each in case.events if each.ts != tail], feature
+    yield [replace(each, ts=tail) if each.ts == tail - 1 else each for each in case.events], feature
+    yield [each for each in case.events if each.ts != case.end], feature
     for hop in HOPS:
         if hop != window.hop and window.size % hop == 0 and window.delay % hop == 0:
-            yield case.value(case.events, replace(case.feature, window=replace(window, hop=hop)))
-        yield case.value([replace(each, ts=each.ts - each.ts % hop) for each in case.events])
+            yield case.events, replace(feature, window=replace(window, hop=hop))
+        yield [replace(each, ts=each.ts - each.ts % hop) for each in case.events], feature
 
 
-def with_a_tile_lost(case: Case) -> Iterator[oracle.Result]:
-    """Yield the value without each of the tiles."""
-    for hop in {case.view.hop, case.feature.window.hop}:
-        for start in {each.ts // hop for each in case.events}:
-            yield case.value([each for each in case.events if each.ts // hop != start])
+def miscounted(case: Case) -> Iterator[tuple[str, Events]]:
+    """Yield the events in another order, those that broken rules would count, with null as zero, without a tile."""
+    yield "tie", [replace(each, order=(each.ts, each.arrival, each.position)) for each in case.events]
+    yield "tie", [replace(each, order=(each.ts, -each.position)) for each in case.events]
+    for cause, lists in case.wrong.items():
+        yield from ((cause, each) for each in lists)
+    texts = {name for each in case.events for name, cell in each.cells.items() if isinstance(cell, str)}
+    yield "null_vs_zero", [replace(each, cells=zeroed(each, texts)) for each in case.events]
+    for tile in tiles(case):
+        yield "lost_tile", [each for each in case.events if each.position not in tile]
+
+
+def tiles(case: Case) -> set[frozenset[int]]:
+    """Return the positions of the events of each tile, of the view's hop and of the window's."""
+    found: dict[tuple[int, int], set[int]] = defaultdict(set)
+    for each in case.events:
+        for hop in (case.view.hop, case.feature.window.hop):
+            found[hop, each.ts // hop].add(each.position)
+    return {frozenset(each) for each in found.values()}
 
 
 def zeroed(event: oracle.Event, texts: Set[str]) -> dict[str, oracle.Cell]:

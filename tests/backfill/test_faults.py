@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from tests.programs import beside
 from unskew.backfill.run import beam_options, running
 from unskew.backfill.training import backfill
 from unskew.pipelines import Decimal, Entity, EventSource, FeatureSet, FeatureView, Int64, Timestamp, col, count
@@ -60,14 +62,10 @@ def SPINE() -> pa.Table:
     return pa.table({"card": [n % 977 for n in range(ROWS)], "t": [n * 1_000 for n in range(ROWS)]})
 
 
-def start(folder: Path, limit: int = 0) -> subprocess.Popen[str]:
+def start(folder: Path, limit: int = 0) -> AbstractContextManager[subprocess.Popen[str]]:
     program = PROGRAM.format(root=str(ROOT))
-    return subprocess.Popen(
-        [sys.executable, "-c", program, str(folder / "out"), str(limit)],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    words = [sys.executable, "-c", program, str(folder / "out"), str(limit)]
+    return beside(subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True))
 
 
 def test_a_killed_backfill_leaves_no_output_and_can_be_run_again(tmp_path: Path) -> None:

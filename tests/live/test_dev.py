@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.programs import beside
 from tests.required import missing
 from tests.servers import wait_for_none_in
 from unskew.online.live.jars import CONNECTOR
@@ -23,11 +25,11 @@ from unskew.pipelines.errors import InputError
 UNSKEW = [sys.executable, "-m", "unskew.pipelines.cli"]
 
 
-def running(part: str, folder: Path | None, port: int) -> subprocess.Popen[str]:
+def running(part: str, folder: Path | None, port: int) -> AbstractContextManager[subprocess.Popen[str]]:
     if part == "redis" and shutil.which(PROGRAM) is None:
         missing(f"there is no {PROGRAM}")
     command = [*UNSKEW, "dev", part, "--port", str(port), *(["--folder", str(folder)] if folder else [])]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/")
+    return beside(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"))
 
 
 def test_any_free_port(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.programs import beside
 from tests.required import missing
 from tests.servers import wait_for_none_in
 from unskew.feature_defs.fraud import fraud
@@ -33,11 +35,11 @@ def command(folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "unskew.pipelines.cli", "live", str(folder), *SMALL, *words]
 
 
-def live(folder: Path, *words: str) -> "subprocess.Popen[str]":
+def live(folder: Path, *words: str) -> AbstractContextManager["subprocess.Popen[str]"]:
     if shutil.which(PROGRAM) is None:
         missing(f"there is no {PROGRAM}")
-    return subprocess.Popen(
-        command(folder, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/"
+    return beside(
+        subprocess.Popen(command(folder, *words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/")
     )
 
 
@@ -95,10 +97,10 @@ def test_an_interrupted_start_leaves_nothing(tmp_path: Path, jars: Path, how: si
     assert jars.is_dir()
     folder, drawn = tmp_path / "run", tmp_path / "drawn"
     words = shlex.join(each for each in command(folder) if each != "--plain")
-    with subprocess.Popen(
-        ["script", "--quiet", "--flush", "--return", "--command", f"exec {words}", str(drawn)]
-    ) as terminal:
-        while not (folder / "kafka" / "broker.log").exists() or "kafka" not in drawn.read_text():
+    script = ["script", "--quiet", "--flush", "--return", "--command", f"exec {words}", str(drawn)]
+    with beside(subprocess.Popen(script, text=True)) as terminal:
+        # what is being drawn may end in the middle of a character
+        while not (folder / "kafka" / "broker.log").exists() or b"kafka" not in drawn.read_bytes():
             assert terminal.poll() is None
             time.sleep(0.05)
         (process,) = psutil.Process(terminal.pid).children()
