@@ -226,7 +226,7 @@ class LocalSystem:
             name = f"producer {source}"
             untidy = ["--disorder", "2s", "--duplicates", "0.01", "--late", "0.005"]
             own = ["replay", str(self.log(source)), "--source", source, "--now", "--rate", str(rate), *untidy]
-            parts.add(name, self.command(name, *own), lasting=False, again=False)
+            parts.add(name, self.command(name, *own, nice=PATIENT), lasting=False, again=False)
 
     def start_checker(self, parts: Parts) -> None:
         """Start what checks served rows against the archive, whenever there is time."""

@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 
 from unskew.online.asked import Asked, Form
+from unskew.online.live.processes import behind
 from unskew.online.live.settings import StoreSettings
 from unskew.online.read import FeatureReader
 from unskew.online.served_rows import sampled, served_row
@@ -30,6 +31,7 @@ SAMPLE = 4.0  # reads a second, about, that are kept for parity
 KEPT = 100_000  # latencies, the newest
 DEADLINE, PATIENT = 5.0, 120.0  # s of a read, of the first one: what it needs is compiled
 TICK = 0.1  # s
+CLIENTS = 5  # nice value: clients are elsewhere in earnest, and what they ask leaves the processors to what answers
 
 
 def drawn_rows(plan: SetPlan, log: Path) -> list[dict[str, Any]]:
@@ -85,6 +87,7 @@ class Traffic:
     def run(self, stop: Event) -> None:
         """Get ready, wait for the word to go, and read until told to stop."""
         with (
+            behind(CLIENTS),
             Client([self.url], self.plan.name, deadline=DEADLINE) as client,
             open_store(self.store) as store,
             self.output.open("ab", buffering=0) as out,
