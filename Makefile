@@ -7,6 +7,8 @@ ROWS ?= 1754155
 DEPTH ?= 100
 SEEDS ?= 10000
 SHARE ?= 1
+# a test that hangs ends the run, with its name and what it waits for; the longest takes ten minutes (of test-deep, hours)
+HANGS := -o faulthandler_timeout=1800 -o faulthandler_exit_on_timeout=true --max-worker-restart 0
 
 .PHONY: demo live test test-deep simulate mutate check bench bench-live clean
 .DEFAULT_GOAL := test
@@ -25,7 +27,7 @@ live: .venv/.installed  ## the whole system on this machine, seen at work until 
 	$(BIN)/unskew live $(ARGS)
 
 test: .venv/.installed check  ## the whole test suite
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(HANGS)
 
 test-deep: .venv/.installed  ## the conformance suite and the simulation at 100 times their size (hours); DEPTH=n for another
 	UNSKEW_DEPTH=$(DEPTH) $(BIN)/python -m pytest -q tests/conformance tests/simulation tests/online/test_read.py tests/pipelines/test_oracle.py

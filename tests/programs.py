@@ -3,10 +3,11 @@
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import AnyStr
 
 
 @contextmanager
-def beside(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+def beside(process: "subprocess.Popen[AnyStr]") -> Iterator["subprocess.Popen[AnyStr]"]:
     """Wait for a program's end after the block; kill it if the block fails: it might run for ever, and hide that."""
     with process:
         try:

@@ -10,7 +10,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from unskew.pipelines.backends import oracle
@@ -64,9 +65,9 @@ class Case:
 
         Events of one order share a place.
         """
-        inside = sorted(oracle.inside(feature, events, self.t), key=lambda each: each.order)
-        places = accumulate((here.order != before.order for before, here in pairwise(inside)), initial=0)
-        return list(zip(places, (each.cells for each in inside), strict=False))
+        inside = sorted(oracle.inside(feature, events, self.t), key=attrgetter("order"))
+        places = groupby(inside, attrgetter("order"))
+        return [(place, each.cells) for place, (_, alike) in enumerate(places) for each in alike]
 
 
 def diagnose(case: Case, given: Any, same: Callable[[Any, Any], bool]) -> str:

@@ -98,7 +98,7 @@ def test_an_interrupted_start_leaves_nothing(tmp_path: Path, jars: Path, how: si
     folder, drawn = tmp_path / "run", tmp_path / "drawn"
     words = shlex.join(each for each in command(folder) if each != "--plain")
     script = ["script", "--quiet", "--flush", "--return", "--command", f"exec {words}", str(drawn)]
-    with beside(subprocess.Popen(script, text=True)) as terminal:
+    with beside(subprocess.Popen(script)) as terminal:
         # what is being drawn may end in the middle of a character
         while not (folder / "kafka" / "broker.log").exists() or b"kafka" not in drawn.read_bytes():
             assert terminal.poll() is None

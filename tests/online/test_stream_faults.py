@@ -134,7 +134,7 @@ def test_a_run_ends_with_its_parent(log: Path, tmp_path: Path) -> None:
         f"run_stream(PLAN, 'log', {str(log)!r}, {str(tmp_path / 'out')!r})"
     )
     root = Path(__file__).parents[2]
-    with beside(subprocess.Popen([sys.executable, "-c", code], cwd=root, text=True)) as parent:
+    with beside(subprocess.Popen([sys.executable, "-c", code], cwd=root)) as parent:
         running = psutil.Process(parent.pid)
         found = wait_for(lambda: [each for each in running.children(recursive=True) if each.name() == "java"])
         parent.kill()
