@@ -27,6 +27,13 @@ def leftovers(folder: Path) -> Iterator[Path]:
     yield from folder.rglob(f".*{REPLACED}")
 
 
+def show(path: Path, content: str) -> None:
+    """Write a file that appears whole to who reads it; a machine that loses power may lose it."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(content, encoding="utf-8")
+    new.replace(path)
+
+
 def write_whole(path: Path, content: str) -> None:
     """Write a file that appears whole, once it is on the disk."""
     new = path.with_name(f".{path.name}.new")

@@ -18,6 +18,7 @@ from unskew.online.live.jobs import Job
 from unskew.online.live.local import LocalSystem
 from unskew.online.live.scraping import NOTHING, scrape
 from unskew.online.live.topics import partitions_of, topic_of
+from unskew.online.live.traffic import READS, Reads
 from unskew.online.served_rows import PARITY
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import UnskewError
@@ -79,6 +80,8 @@ class Figures:
         Messages that are not in the archive yet.
     checkpoint_age, restarts
         By source; s.
+    reads, parity
+        What is read, and checked.
     """
 
     produced: int = 0
@@ -96,7 +99,13 @@ class Figures:
     rejected: int = 0
     checkpoint_age: dict[str, float] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
+    reads: Reads = field(default_factory=Reads)
     parity: Parity = field(default_factory=Parity)
+
+    @property
+    def unexplained(self) -> int:
+        """Cells that nothing explains: against the archive, and over HTTP against the store."""
+        return self.parity.unexplained + self.reads.unexplained
 
 
 class Observer:
@@ -146,7 +155,7 @@ class Observer:
     def look(self, control: Control, consumer: Any) -> None:
         """Ask what is cheap to ask."""
         self.scraped()
-        self.parity()
+        self.reported()
         try:
             self.counted(control, consumer)
         except (UnskewError, KafkaError):  # a part is away: its row in the view says so
@@ -170,11 +179,13 @@ class Observer:
         lags = [each.total("unskew_consumer_lag") for each in archivers if each.families]
         figures.unarchived = int(sum(lags)) if lags else figures.unarchived
 
-    def parity(self) -> None:
-        """Take what the checker has found."""
-        path = self.system.folder / PARITY
-        if path.exists():
-            self.figures.parity = Parity(**json.loads(path.read_text(encoding="utf-8")))
+    def reported(self) -> None:
+        """Take what reads and the checker have found."""
+        reads, parity = self.system.folder / READS, self.system.folder / PARITY
+        if reads.exists():
+            self.figures.reads = Reads(**json.loads(reads.read_text(encoding="utf-8")))
+        if parity.exists():
+            self.figures.parity = Parity(**json.loads(parity.read_text(encoding="utf-8")))
 
     def counted(self, control: Control, consumer: Any) -> None:
         """Count what is on the topics, and in tiles."""

@@ -17,14 +17,15 @@ from unskew.online.live.parts import Launch, Parts
 from unskew.online.live.processes import HOST, Process, free_port
 from unskew.online.live.redis_server import RedisServer
 from unskew.online.live.server import Server
-from unskew.online.live.settings import PREFIX, Settings, load_settings
+from unskew.online.live.settings import FILE, PREFIX, Settings, load_settings
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.plan import SetPlan
 
 MARK = ".unskew-live"
 TABLES = tuple(f"{PREFIX}_{each.name}_".upper() for each in fields(Settings))
 MANY = 4  # cores from which a job is worth two threads of each kind
-PATIENT, LAST = 10, 19  # nice values: of what may come later than reads and tiles, of what may wait for all others
+CLIENTS = 5  # nice value: clients are elsewhere in earnest, and what they ask leaves the processors to what answers
+PATIENT, LAST = 10, 19  # of what may come later than reads and tiles, of what may wait for all others
 SETTINGS = """\
 # made by `unskew live`: the system that runs there, for as long as it does
 [kafka]
@@ -113,7 +114,7 @@ class LocalSystem:
             kafka=self.kafka.address, store=self.redis.address, flink=self.flink.address,
             checkpoints=self.folder / "checkpoints", host=HOST, port=self.port, parallelism=1 if (os.cpu_count() or 1) < MANY else 2,
         )  # fmt: skip
-        self.settings_file = self.folder / "unskew.toml"
+        self.settings_file = self.folder / FILE
         self.settings_file.write_text(text, encoding="utf-8")
 
     @property
@@ -219,6 +220,11 @@ class LocalSystem:
             name = f"stream {each.name}"
             parts.add(name, self.command(name, "stream", "run", "--source", each.name))
         parts.add("server", self.command("server", "serve"))
+
+    def start_reads(self, parts: Parts, log: Path, rate: float, reads: float) -> None:
+        """Start what reads for the events of a log."""
+        own = [str(self.folder), str(self.defs), self.plan.name, str(log), str(rate), str(reads)]
+        parts.add("reads", self.program("reads", "unskew.online.live.traffic", *own, nice=CLIENTS), again=False)
 
     def start_producers(self, parts: Parts, load: Load) -> None:
         """Start the traffic: of today, out of order, with copies and late events."""

@@ -15,22 +15,14 @@ SHOWN = 20  # unexplained cells
 
 def outcome(session: Session) -> dict[str, Any]:
     """Return the figures of a run."""
-    reads = session.traffic
-    made: dict[str, Any] = {"done": 0, "failed": 0, "seconds": None, "compared": 0, "moved": 0, "unexplained": []}
-    if reads is not None:
-        made = {
-            "done": reads.done, "failed": reads.failed, "seconds": reads.quantiles(), "compared": reads.compared,
-            "moved": reads.moved, "unexplained": reads.wrong[:SHOWN],
-        }  # fmt: skip
     return {
         "set": session.plan.name,
         "fingerprint": session.plan.fingerprint,
         "asked": asdict(session.options),
         "seconds": round(session.seconds, 1),
         "rate": round(rate(session), 1),
-        "unexplained": session.unexplained,
+        "unexplained": session.figures.unexplained,
         "died": session.parts.lost,
-        "reads": made,
         **asdict(session.figures),
         "parts": [{"name": each.name, "state": each.state, "deaths": each.deaths} for each in session.parts.all],
         "told": [what for _, what in session.told],
@@ -44,23 +36,20 @@ def rate(session: Session) -> float:
 
 def words(session: Session) -> str:
     """Return a run in words."""
-    found, reads = session.figures, session.traffic
-    parity = found.parity
+    found = session.figures
+    reads, parity = found.reads, found.parity
     lines = [
         f"unskew live: {session.plan.name}, {clock(session.seconds)} of traffic",
         f"events       {found.produced:,} produced ({rate(session):,.0f} a second); {fates(session)}",
         f"freshness    {pair(found.freshness)}, from arrival until reads have it",
         f"store        reads {pair(found.store_reads)}, writes {pair(found.store_writes)}",
-    ]
-    if reads is not None:
-        lines.append(f"reads        {reads.done:,} over HTTP, {reads.failed} failed, {pair(reads.quantiles())}")
-        lines.append(f"replies      {reads.compared:,} cells are those of the store, {len(reads.wrong)} are not")
-    lines += [
+        f"reads        {reads.done:,} over HTTP, {reads.failed} failed, {pair(reads.seconds)}",
+        f"replies      {reads.compared:,} cells are those of the store, {reads.unexplained} are not",
         f"parity       {parity.rows:,} rows, {parity.cells:,} cells: {parity.equal:,} equal to the ideal, {causes(session)}",
-        f"unexplained  {session.unexplained}",
+        f"unexplained  {found.unexplained}",
     ]
     shown = [f"{each['feature']} ({each['cause']}): {each['given']!r}, expected {each['expected']!r} at {each['probe']}" for each in parity.defects]  # fmt: skip
-    return "\n".join([*lines, *(reads.wrong if reads else [])[:SHOWN], *shown[:SHOWN]]) + "\n"
+    return "\n".join([*lines, *reads.defects, *shown[:SHOWN]]) + "\n"
 
 
 def write(session: Session) -> None:

@@ -10,10 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from threading import get_native_id
 
 from unskew.online.live import warden
 from unskew.online.live.settings import LAST_PORT
@@ -160,28 +159,7 @@ def leave_to_others(session: int, nice: int) -> None:
     """
     with suppress(ProcessLookupError):  # it has ended
         os.setpriority(os.PRIO_PGRP, session, nice)
-    share(Path(f"/proc/{session}/autogroup"), nice)
-
-
-@contextmanager
-def behind(nice: int) -> Iterator[None]:
-    """Let this thread, and for the time of the block the session of this process, leave the processors to others."""
-    if sys.platform != "linux":  # elsewhere threads have no nice value
-        yield
-        return
-    thread = get_native_id()
-    os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
-    group = Path("/proc/self/autogroup")
-    before = int(group.read_text().rpartition(" ")[2]) if group.exists() else 0
-    share(group, max(before, nice))
-    try:
-        yield
-    finally:
-        share(group, before)
-
-
-def share(group: Path, nice: int) -> None:
-    """Give what Linux knows of a session's share of the processors a nice value, where it can be given one."""
+    group = Path(f"/proc/{session}/autogroup")
     for _ in range(AUTOGROUP_TRIES if group.exists() else 0):
         try:
             group.write_text(str(nice))

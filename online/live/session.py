@@ -21,9 +21,9 @@ from unskew.online.live.processes import Process
 from unskew.online.live.replay import ensure_topic
 from unskew.online.live.server import each_of
 from unskew.online.live.topics import topic_of
-from unskew.online.live.traffic import Traffic, drawn_rows
-from unskew.online.served_rows import SERVED
+from unskew.online.live.traffic import READS, SENT
 from unskew.online.stores import open_store
+from unskew.pipelines.durable import show
 from unskew.pipelines.errors import EngineError, UnskewError
 from unskew.pipelines.plan import SetPlan
 
@@ -86,7 +86,6 @@ class Session:
         self.load = options.load(plan)
         self.told: list[tuple[float, str]] = []
         self.phase, self.stop, self.over = "starting", Event(), Event()
-        self.traffic: Traffic | None = None
         self.threads: dict[str, tuple[Thread, Event]] = {}
         self.began: float | None = None  # monotonic, of the traffic
         self.seconds, self.produced = 0.0, 0  # of the traffic
@@ -101,11 +100,6 @@ class Session:
     def elapsed(self) -> float:
         """Seconds of traffic so far."""
         return self.seconds if self.seconds or self.began is None else time.monotonic() - self.began
-
-    @property
-    def unexplained(self) -> int:
-        """Cells that nothing explains: against the archive, and over HTTP against the store."""
-        return self.figures.parity.unexplained + (len(self.traffic.wrong) if self.traffic else 0)
 
     def tell(self, what: str) -> None:
         """Keep a line for the view."""
@@ -175,45 +169,44 @@ class Session:
         self.phase = "warming up"
         self.system.start_checker(self.parts)
         self.thread("figures", self.observer.run)
-        rows = drawn_rows(self.plan, self.system.log(MAIN))
-        self.traffic = Traffic(
-            self.plan, self.system.url, self.system.settings.store, rows, self.sent, self.load.rates[MAIN],
-            self.options.reads, self.system.folder / SERVED,
-        )  # fmt: skip
-        self.thread("reads", self.traffic.run)
-        self.until(self.traffic.warm.is_set, "the first read")
+        self.system.start_reads(self.parts, self.system.log(MAIN), self.load.rates[MAIN], self.options.reads)
+        self.until((self.system.folder / READS).exists, "the first read")
         self.system.start_producers(self.parts, self.load)
         self.until(lambda: self.observer.warm, "events in tiles")
         warm = time.monotonic() + self.options.warm_up
         self.until(lambda: time.monotonic() >= warm, "the end of the warm-up", self.options.warm_up)
         self.observer.begin()
         self.phase, self.began = "traffic", time.monotonic()
-        self.traffic.go.set()
         with suppress(Interrupted):
             while self.options.duration is None or self.elapsed < self.options.duration:
+                show(self.system.folder / SENT, str(self.sent()))
                 self.check()
                 time.sleep(TICK)
         self.seconds, self.produced = self.elapsed, self.figures.produced - self.observer.before
         if any(each.state == "done" for each in self.parts.named(f"producer {MAIN}")):
             self.tell("the log ended before the traffic did: give a larger --scale")
 
-    def sent(self) -> float:
+    def sent(self) -> int:
         """Return about how many of the rows that are read for were produced."""
-        return self.figures.produced * self.load.rates[MAIN] / sum(self.load.rates.values())
+        return int(self.figures.produced * self.load.rates[MAIN] / sum(self.load.rates.values()))
 
     def settle(self) -> None:
         """Stop the traffic, and check all that was served."""
         self.phase = "waiting for the last events"
-        self.stop_thread("reads")
+        self.finish("reads", GRACE, "reads did not end")
         self.parts.end(self.parts.named("producer"), GRACE)
         self.last_fates()
         self.phase = "checking the last rows"
         self.parts.end(self.parts.named("archiver"))
-        (checker,) = self.parts.named("parity")
-        self.parts.end([checker], CHECKING)
-        if checker.code and checker.process:
-            self.parts.lost = self.parts.lost or f"served rows could not be checked; see `{checker.process.log}`"
-        self.observer.parity()
+        self.finish("parity", CHECKING, "served rows could not be checked")
+        self.observer.reported()
+
+    def finish(self, name: str, grace: float, otherwise: str) -> None:
+        """Let a part that reports end."""
+        (part,) = self.parts.named(name)
+        self.parts.end([part], grace)
+        if part.code and part.process:
+            self.parts.lost = self.parts.lost or f"{otherwise}; see `{part.process.log}`"
 
     def last_fates(self) -> None:
         """Wait until every message has its fate."""

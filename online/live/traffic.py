@@ -1,11 +1,21 @@
-"""Reads as an application makes them, over HTTP; a sample is also read from the store, to keep what each tile knew."""
+"""Reads as an application makes them, over HTTP; a sample is also read from the store, to keep what each tile knew.
+
+``python -m unskew.online.live.traffic FOLDER DEFS SET LOG RATE READS`` reads from the system whose settings are in a folder, READS
+times a second, for the events of a log, of which RATE a second are sent. It keeps ``FOLDER/reads.json`` from when it is ready,
+and begins once ``FOLDER/sent`` says how many of them were sent. SIGTERM says that it is to end.
+"""
 
 from __future__ import annotations
 
+import json
 import random
+import signal
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from threading import Event
@@ -16,22 +26,52 @@ import orjson
 import pyarrow as pa
 
 from unskew.online.asked import Asked, Form
-from unskew.online.live.processes import behind
-from unskew.online.live.settings import StoreSettings
+from unskew.online.live.settings import FILE, StoreSettings, load_settings
 from unskew.online.read import FeatureReader
-from unskew.online.served_rows import sampled, served_row
+from unskew.online.served_rows import SERVED, sampled, served_row
 from unskew.online.server.client import Client
 from unskew.online.stores import open_store
+from unskew.pipelines.durable import show
 from unskew.pipelines.encoding import encode_row
 from unskew.pipelines.errors import EngineError, InputError, StoreError
+from unskew.pipelines.loading import choose_set, load_sets
 from unskew.pipelines.plan import SetPlan
+from unskew.pipelines.planner import plan
 
 RECENT = 5.0  # s of the traffic from which half of the reads draw their entities
 SAMPLE = 4.0  # reads a second, about, that are kept for parity
 KEPT = 100_000  # latencies, the newest
 DEADLINE, PATIENT = 5.0, 120.0  # s of a read, of the first one: what it needs is compiled
-TICK = 0.1  # s
-CLIENTS = 5  # nice value: clients are elsewhere in earnest, and what they ask leaves the processors to what answers
+TICK, EVERY = 0.1, 1.0  # s between two looks whether to begin, between two tales of how it goes
+READS, SENT = "reads.json", "sent"
+MOST_DEFECTS = 20
+
+
+@dataclass
+class Reads:
+    """How reads have gone so far.
+
+    Parameters
+    ----------
+    done, failed
+        Reads.
+    seconds
+        Median and 99th percentile of the newest ones.
+    compared, unexplained
+        Cells of replies that were compared with the store's, and that were others.
+    defects
+        What the first of those were.
+    moved
+        Rows that could not be compared, as their tiles changed meanwhile.
+    """
+
+    done: int = 0
+    failed: int = 0
+    seconds: tuple[float, float] | None = None
+    compared: int = 0
+    unexplained: int = 0
+    defects: list[str] = field(default_factory=list)
+    moved: int = 0
 
 
 def drawn_rows(plan: SetPlan, log: Path) -> list[dict[str, Any]]:
@@ -63,43 +103,38 @@ class Traffic:
         The store that it reads.
     rows
         What is asked for, in the order in which its events are produced.
-    sent
-        Returns how many of them were produced by now.
     rate, reads
         Events and reads a second.
-    output
-        File for the rows that are kept.
+    folder
+        Of the run.
     """
 
     def __init__(
-        self, plan: SetPlan, url: str, store: StoreSettings, rows: Sequence[dict[str, Any]], sent: Callable[[], float],
-        rate: float, reads: float, output: Path,
+        self, plan: SetPlan, url: str, store: StoreSettings, rows: Sequence[dict[str, Any]], rate: float, reads: float,
+        folder: Path,
     ) -> None:  # fmt: skip
-        self.plan, self.url, self.store, self.rows, self.sent = plan, url, store, rows, sent
-        self.rate, self.reads, self.output = rate, reads, output
+        self.plan, self.url, self.store, self.rows = plan, url, store, rows
+        self.rate, self.reads, self.folder = rate, reads, folder
         self.form, self.share = Form(plan), min(1.0, SAMPLE / reads)
         self.draw = random.Random(7)  # noqa: S311 - no secret
         self.latencies: deque[float] = deque(maxlen=KEPT)  # s
-        self.done, self.failed, self.kept, self.compared, self.moved = 0, 0, 0, 0, 0
-        self.warm, self.go = Event(), Event()
-        self.wrong: list[str] = []  # cells that HTTP gave otherwise than the store
+        self.found = Reads()
 
     def run(self, stop: Event) -> None:
-        """Get ready, wait for the word to go, and read until told to stop."""
+        """Get ready, say so, wait until events are sent, and read until told to stop."""
         with (
-            behind(CLIENTS),
             Client([self.url], self.plan.name, deadline=DEADLINE) as client,
             open_store(self.store) as store,
-            self.output.open("ab", buffering=0) as out,
+            (self.folder / SERVED).open("ab", buffering=0) as out,
         ):
             reader, number = FeatureReader(self.plan, store), 0
             self.known(reader, self.form.asked(self.rows[:1]), time.time_ns() // 1_000_000)  # the first one compiles
             with Client([self.url], self.plan.name, deadline=PATIENT) as first:
                 first.read(self.rows[:1])
-            self.warm.set()
-            while not (self.go.wait(TICK) or stop.is_set()):
+            self.tell()
+            while not ((self.folder / SENT).exists() or stop.wait(TICK)):
                 pass
-            begun = time.monotonic()
+            begun = told = time.monotonic()
             while not stop.wait(max(0.0, begun + number / self.reads - time.monotonic())):
                 number = max(
                     number + 1, int((time.monotonic() - begun - 1.0) * self.reads)
@@ -107,11 +142,23 @@ class Traffic:
                 try:
                     self.read(client, reader, self.row(), out.write)
                 except (StoreError, EngineError):  # the server or the store is away: that is what is measured
-                    self.failed += 1
+                    self.found.failed += 1
+                if time.monotonic() - told >= EVERY:
+                    self.tell()
+                    told = time.monotonic()
+            self.tell()
+
+    def tell(self) -> None:
+        """Say how it goes."""
+        known = list(self.latencies)
+        if known:
+            half, most = np.quantile(known, (0.5, 0.99))
+            self.found.seconds = float(half), float(most)
+        show(self.folder / READS, json.dumps(asdict(self.found), ensure_ascii=False) + "\n")
 
     def row(self) -> dict[str, Any]:
         """Draw an entity whose events were sent, every other one lately."""
-        sent = max(1, min(len(self.rows), int(self.sent())))
+        sent = max(1, min(len(self.rows), int((self.folder / SENT).read_text(encoding="utf-8"))))
         lately = self.draw.random() < 1 / 2
         return self.rows[self.draw.randrange(max(0, sent - int(RECENT * self.rate)) if lately else 0, sent)]
 
@@ -123,16 +170,15 @@ class Traffic:
         begun = time.perf_counter()
         reply = client.read([row], at)
         self.latencies.append(time.perf_counter() - begun)
-        self.done += 1
+        self.found.done += 1
         if before is not None:
             line, values = before
             again, _ = self.known(reader, asked, at)
             if line == again:  # then the reply knew just that, too
                 self.compare(reply.table(), values, row, at)
             else:
-                self.moved += 1
+                self.found.moved += 1
             keep(line + b"\n")
-            self.kept += 1
 
     def known(self, reader: FeatureReader, asked: Asked, at: int) -> tuple[bytes, pa.Table]:
         """Read one row from the store, with what its tiles knew."""
@@ -141,18 +187,32 @@ class Traffic:
 
     def compare(self, served: pa.Table, stored: pa.Table, row: dict[str, Any], at: int) -> None:
         """Compare a reply with what the store had, cell by cell."""
-        self.compared += stored.num_columns
+        self.found.compared += stored.num_columns
         for name in stored.column_names:
             if name not in served.column_names or not same_bits(served[name], stored[name]):
                 given = served[name].to_pylist() if name in served.column_names else "nothing"
-                self.wrong.append(f"{name}: HTTP gave {given}, the store {stored[name].to_pylist()} of {row} at {at}")
-
-    def quantiles(self) -> tuple[float, float] | None:
-        """Return the median and the 99th percentile of the reads, s."""
-        known = list(self.latencies)
-        return (float(np.quantile(known, 0.5)), float(np.quantile(known, 0.99))) if known else None
+                defect = f"{name}: HTTP gave {given}, the store {stored[name].to_pylist()} of {row} at {at}"
+                self.found.unexplained += 1
+                self.found.defects = [*self.found.defects, defect][:MOST_DEFECTS]
 
 
 def same_bits(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
     """Return whether two columns have the same types and values, floats bit by bit: their texts tell -0.0 from 0.0."""
     return one.type == other.type and repr(one.to_pylist()) == repr(other.to_pylist())
+
+
+def main() -> None:
+    """Read until told to stop."""
+    folder, defs, name, log = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+    rate, reads = float(sys.argv[5]), float(sys.argv[6])
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    chosen, settings = plan(choose_set(load_sets(defs), name)), load_settings(folder / FILE, {})
+    url = f"http://{settings.server.host}:{settings.server.port}"
+    traffic = Traffic(chosen, url, settings.store, drawn_rows(chosen, log), rate, reads, folder)
+    with ThreadPoolExecutor(1) as pool:  # a signal's function may not meet a wait for the same event in its own thread
+        pool.submit(traffic.run, stop).result()
+
+
+if __name__ == "__main__":
+    main()

@@ -63,7 +63,8 @@ def part_cells(part: Part) -> tuple[str | Text, ...]:
 
 def traffic_table(session: Session) -> Table:
     """Return the figures of events and reads."""
-    found, reads = session.figures, session.traffic
+    found = session.figures
+    reads = found.reads
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True, min_width=11)
     table.add_column(no_wrap=True)
@@ -72,12 +73,8 @@ def traffic_table(session: Session) -> Table:
     table.add_row("fates", fates(session))
     table.add_row("freshness", f"{pair(found.freshness)} from arrival until reads have it; lag {found.lag:,} messages")
     table.add_row("store", f"reads {pair(found.store_reads)}; writes {pair(found.store_writes)}")
-    done = reads.done if reads else 0
-    speed = f"{done / session.elapsed:,.1f}/s" if session.elapsed else "-"
-    table.add_row(
-        "reads",
-        f"{speed} over HTTP ({done:,}, {reads.failed if reads else 0} failed), {pair(reads.quantiles() if reads else None)}",
-    )
+    speed = f"{reads.done / session.elapsed:,.1f}/s" if session.elapsed else "-"
+    table.add_row("reads", f"{speed} over HTTP ({reads.done:,}, {reads.failed} failed), {pair(reads.seconds)}")
     table.add_row("jobs", jobs(session))
     return table
 
@@ -98,7 +95,7 @@ def jobs(session: Session) -> str:
 
 def parity_table(session: Session) -> Table:
     """Return the cells that were compared, by cause."""
-    found, reads = session.figures.parity, session.traffic
+    found, reads = session.figures.parity, session.figures.reads
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True, min_width=11)
     table.add_column(no_wrap=True)
@@ -106,12 +103,11 @@ def parity_table(session: Session) -> Table:
         "archive", f"{found.rows:,} rows, {found.cells:,} cells: {found.equal:,} equal to the ideal, {causes(session)}"
     )
     table.add_row("", f"{found.waiting:,} rows wait until all that they can know is archived")
-    if reads:
-        table.add_row(
-            "HTTP",
-            f"{reads.compared:,} cells of replies are those of the store, {len(reads.wrong)} not; {reads.moved} rows moved",
-        )
-    count = session.unexplained
+    table.add_row(
+        "HTTP",
+        f"{reads.compared:,} cells of replies are those of the store, {reads.unexplained} not; {reads.moved} rows moved",
+    )
+    count = session.figures.unexplained
     table.add_row("unexplained", Text(str(count), style="bold red" if count else "green"))
     return table
 
@@ -129,14 +125,14 @@ def told(session: Session, since: int = -LINES) -> Iterable[str]:
 
 def line(session: Session) -> str:
     """Return all of it in one line."""
-    found, reads = session.figures, session.traffic
-    if session.began is None or reads is None:
+    found = session.figures
+    if session.began is None:
         states = Counter(each.state for each in session.parts.all)
         return f"{session.phase}; {', '.join(f'{count} parts {state}' for state, count in states.items()) or 'no part yet'}"
     return (
         f"{clock(session.elapsed)} {session.phase}: {found.produced_rate:.0f}/s produced, {found.applied_rate:.0f}/s applied, "
-        f"fresh {pair(found.freshness)}, lag {found.lag}, {reads.done} reads {pair(reads.quantiles())}, "
-        f"parity {found.parity.cells:,} cells, {session.unexplained} unexplained"
+        f"fresh {pair(found.freshness)}, lag {found.lag}, {found.reads.done} reads {pair(found.reads.seconds)}, "
+        f"parity {found.parity.cells:,} cells, {found.unexplained} unexplained"
     )
 
 

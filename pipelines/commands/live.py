@@ -68,7 +68,7 @@ def live(
         raise session.error
     if session.parts.lost:
         raise EngineError(session.parts.lost)
-    if session.unexplained:
+    if session.figures.unexplained:
         raise typer.Exit(CHECK_FAILED)
 
 

@@ -51,26 +51,6 @@ def test_a_nice_one_leaves_the_processors_to_other_sessions(tmp_path: Path) -> N
         process.end()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads a nice value, and sessions a share")
-def test_a_thread_and_its_session_stand_behind_for_a_while() -> None:
-    code = """
-import os
-from pathlib import Path
-from unskew.online.live.processes import behind
-group = Path("/proc/self/autogroup")
-def seen():
-    return [os.nice(0), group.read_text().split()[-1] if group.exists() else None]
-with behind(3), behind(7), behind(5):
-    print(seen())
-print(seen())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, start_new_session=True, capture_output=True, text=True, check=True
-    )
-    shared = Path("/proc/self/autogroup").exists()
-    assert done.stdout.splitlines() == [str([7, "7" if shared else None]), str([7, "0" if shared else None])]
-
-
 def test_what_ignores_term_is_killed(tmp_path: Path) -> None:
     process = started(tmp_path, STUBBORN)
     process.end(grace=0.2)
