@@ -18,7 +18,7 @@ from unskew.online.live.jobs import Job
 from unskew.online.live.local import LocalSystem
 from unskew.online.live.scraping import NOTHING, scrape
 from unskew.online.live.topics import partitions_of, topic_of
-from unskew.online.live.traffic import READS, Reads
+from unskew.online.live.traffic import Reads, reads_so_far
 from unskew.online.served_rows import PARITY
 from unskew.online.stores import open_store
 from unskew.pipelines.errors import UnskewError
@@ -181,11 +181,10 @@ class Observer:
 
     def reported(self) -> None:
         """Take what reads and the checker have found."""
-        reads, parity = self.system.folder / READS, self.system.folder / PARITY
-        if reads.exists():
-            self.figures.reads = Reads(**json.loads(reads.read_text(encoding="utf-8")))
-        if parity.exists():
-            self.figures.parity = Parity(**json.loads(parity.read_text(encoding="utf-8")))
+        self.figures.reads = reads_so_far(self.system.folder)
+        path = self.system.folder / PARITY
+        if path.exists():
+            self.figures.parity = Parity(**json.loads(path.read_text(encoding="utf-8")))
 
     def counted(self, control: Control, consumer: Any) -> None:
         """Count what is on the topics, and in tiles."""

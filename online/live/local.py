@@ -224,7 +224,7 @@ class LocalSystem:
     def start_reads(self, parts: Parts, log: Path, rate: float, reads: float) -> None:
         """Start what reads for the events of a log."""
         own = [str(self.folder), str(self.defs), self.plan.name, str(log), str(rate), str(reads)]
-        parts.add("reads", self.program("reads", "unskew.online.live.traffic", *own, nice=CLIENTS), again=False)
+        parts.add("reads", self.program("reads", "unskew.online.live.traffic", *own, nice=CLIENTS))
 
     def start_producers(self, parts: Parts, load: Load) -> None:
         """Start the traffic: of today, out of order, with copies and late events."""

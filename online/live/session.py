@@ -193,20 +193,16 @@ class Session:
     def settle(self) -> None:
         """Stop the traffic, and check all that was served."""
         self.phase = "waiting for the last events"
-        self.finish("reads", GRACE, "reads did not end")
+        self.parts.end(self.parts.named("reads"), GRACE)
         self.parts.end(self.parts.named("producer"), GRACE)
         self.last_fates()
         self.phase = "checking the last rows"
         self.parts.end(self.parts.named("archiver"))
-        self.finish("parity", CHECKING, "served rows could not be checked")
+        (checker,) = self.parts.named("parity")
+        self.parts.end([checker], CHECKING)
+        if checker.code and checker.process:
+            self.parts.lost = self.parts.lost or f"served rows could not be checked; see `{checker.process.log}`"
         self.observer.reported()
-
-    def finish(self, name: str, grace: float, otherwise: str) -> None:
-        """Let a part that reports end."""
-        (part,) = self.parts.named(name)
-        self.parts.end([part], grace)
-        if part.code and part.process:
-            self.parts.lost = self.parts.lost or f"{otherwise}; see `{part.process.log}`"
 
     def last_fates(self) -> None:
         """Wait until every message has its fate."""

@@ -2,7 +2,8 @@
 
 ``python -m unskew.online.live.traffic FOLDER DEFS SET LOG RATE READS`` reads from the system whose settings are in a folder, READS
 times a second, for the events of a log, of which RATE a second are sent. It keeps ``FOLDER/reads.json`` from when it is ready,
-and begins once ``FOLDER/sent`` says how many of them were sent. SIGTERM says that it is to end.
+and begins once ``FOLDER/sent`` says how many of them were sent; what such a file says already, it goes on from. SIGTERM says
+that it is to end.
 """
 
 from __future__ import annotations
@@ -74,6 +75,12 @@ class Reads:
     moved: int = 0
 
 
+def reads_so_far(folder: Path) -> Reads:
+    """Return how the reads of a run have gone."""
+    path = folder / READS
+    return Reads(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else Reads()
+
+
 def drawn_rows(plan: SetPlan, log: Path) -> list[dict[str, Any]]:
     """Return keys and request columns of a log's events, in their order, without those that a read would refuse."""
     columns = Form(plan).columns
@@ -118,7 +125,7 @@ class Traffic:
         self.form, self.share = Form(plan), min(1.0, SAMPLE / reads)
         self.draw = random.Random(7)  # noqa: S311 - no secret
         self.latencies: deque[float] = deque(maxlen=KEPT)  # s
-        self.found = Reads()
+        self.found = reads_so_far(folder)
 
     def run(self, stop: Event) -> None:
         """Get ready, say so, wait until events are sent, and read until told to stop."""

@@ -13,8 +13,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
 import pytest
 
+from tests.live.world import wait
 from tests.programs import beside
 from tests.required import missing
 from tests.servers import wait_for_none_in
@@ -23,7 +25,8 @@ from unskew.online.live.local import MARK, take_folder
 from unskew.online.live.processes import is_free
 from unskew.online.live.redis_server import PROGRAM
 from unskew.online.live.scraping import quantile
-from unskew.online.live.traffic import drawn_rows
+from unskew.online.live.settings import StoreSettings
+from unskew.online.live.traffic import Traffic, drawn_rows, reads_so_far
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.planner import plan
 
@@ -55,11 +58,20 @@ def ports(folder: Path) -> list[int]:
 
 def require_nothing_left(folder: Path, own: int) -> None:
     wait_for_none_in(folder, 20)
-    assert not [
-        each for each in psutil.process_iter(["cmdline"]) if str(folder) in " ".join(each.info["cmdline"] or [])
-    ]
+    assert not running(folder, "")
     assert not psutil.pid_exists(own) or psutil.Process(own).status() == psutil.STATUS_ZOMBIE
     assert all(is_free(each) for each in ports(folder))
+
+
+def until_said(process: "subprocess.Popen[str]", what: str) -> None:
+    assert process.stdout is not None
+    assert any(what in line for line in process.stdout)
+
+
+def running(folder: Path, word: str) -> list[psutil.Process]:
+    """Return what was started with a folder and a word."""
+    lines = ((each, " ".join(each.info["cmdline"] or [])) for each in psutil.process_iter(["cmdline"]))
+    return [each for each, line in lines if str(folder) in line and word in line]
 
 
 def test_every_cell_is_explained_and_nothing_is_left(tmp_path: Path, jars: Path) -> None:
@@ -79,14 +91,17 @@ def test_every_cell_is_explained_and_nothing_is_left(tmp_path: Path, jars: Path)
     require_nothing_left(folder, process.pid)
 
 
-def test_a_killed_command_leaves_nothing(tmp_path: Path, jars: Path) -> None:
+def test_killed_reads_go_on_and_a_killed_command_leaves_nothing(tmp_path: Path, jars: Path) -> None:
     assert jars.is_dir()
     folder = tmp_path / "run"
     with live(folder) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if " traffic: " in line:
-                break
+        until_said(process, " traffic: ")
+        wait(lambda: reads_so_far(folder).done > 1, PATIENCE)
+        before = reads_so_far(folder).done
+        for each in running(folder, "unskew.online.live.traffic"):
+            each.kill()
+        until_said(process, "reads was killed (signal 9); starting it again")
+        wait(lambda: reads_so_far(folder).done > before, PATIENCE)
         process.kill()
     require_nothing_left(folder, process.pid)
 
@@ -143,6 +158,21 @@ def test_what_a_read_would_refuse_is_not_asked_for(tmp_path: Path) -> None:
     logged = [json.dumps(sound | each) for each in lines]
     (tmp_path / "one.jsonl").write_text("\n".join([*logged, "{", "[1]"]))
     assert drawn_rows(plan(fraud), tmp_path) == [sound | {"amount": Decimal("12.34")}]
+
+
+def test_replies_that_the_store_did_not_give_are_named(tmp_path: Path) -> None:
+    traffic = Traffic(plan(fraud), "http://127.0.0.1:1", StoreSettings(), [], 1.0, 1.0, tmp_path)
+    stored = pa.table({"a": [1, None], "b": [0.0, 1.0], "c": ["x", "y"], "d": [1, 2]})
+    served = pa.table({"a": [1, None], "b": [-0.0, 1.0], "c": ["x", "z"]})
+    traffic.compare(stored, stored, {"k": 7}, 5)
+    assert (traffic.found.compared, traffic.found.unexplained) == (4, 0)
+    traffic.compare(served, stored, {"k": 7}, 5)
+    assert (traffic.found.compared, traffic.found.unexplained) == (8, 3)
+    assert traffic.found.defects == [
+        "b: HTTP gave [-0.0, 1.0], the store [0.0, 1.0] of {'k': 7} at 5",
+        "c: HTTP gave ['x', 'z'], the store ['x', 'y'] of {'k': 7} at 5",
+        "d: HTTP gave nothing, the store [1, 2] of {'k': 7} at 5",
+    ]
 
 
 def test_quantiles_of_a_histogram() -> None:
