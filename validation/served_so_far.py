@@ -20,7 +20,7 @@ import orjson
 
 from unskew.online.served_rows import PARITY, SERVED
 from unskew.pipelines.archive import CLOCK_SLACK, cut_of
-from unskew.pipelines.durable import write_whole
+from unskew.pipelines.durable import show
 from unskew.pipelines.errors import InputError
 from unskew.pipelines.loading import choose_set, load_sets
 from unskew.pipelines.plan import SetPlan
@@ -94,7 +94,7 @@ class Checker:
             self.totals.add(check_served(self.plan, due, archives))
         self.rows = [each for each in self.rows if each["at"] + ANSWERED >= until]
         self.totals.waiting = len(self.rows)
-        write_whole(self.folder / PARITY, json.dumps(vars(self.totals), default=str, ensure_ascii=False) + "\n")
+        show(self.folder / PARITY, json.dumps(vars(self.totals), default=str, ensure_ascii=False) + "\n")
 
     def archived(self) -> int:
         """Return up to when all archives are complete, ms; one machine has one clock."""

@@ -43,7 +43,7 @@ RECENT = 5.0  # s of the traffic from which half of the reads draw their entitie
 SAMPLE = 4.0  # reads a second, about, that are kept for parity
 KEPT = 100_000  # latencies, the newest
 DEADLINE, PATIENT = 5.0, 120.0  # s of a read, of the first one: what it needs is compiled
-TICK, EVERY = 0.1, 1.0  # s between two looks whether to begin, between two tales of how it goes
+TICK, EVERY = 0.1, 1.0  # s between two looks whether to begin, between two words with the run
 READS, SENT = "reads.json", "sent"
 MOST_DEFECTS = 20
 
@@ -141,18 +141,18 @@ class Traffic:
             self.tell()
             while not ((self.folder / SENT).exists() or stop.wait(TICK)):
                 pass
-            begun = told = time.monotonic()
+            begun, told, sent = time.monotonic(), -EVERY, 1
             while not stop.wait(max(0.0, begun + number / self.reads - time.monotonic())):
                 number = max(
                     number + 1, int((time.monotonic() - begun - 1.0) * self.reads)
                 )  # what was missed is missed
-                try:
-                    self.read(client, reader, self.row(), out.write)
-                except (StoreError, EngineError):  # the server or the store is away: that is what is measured
-                    self.found.failed += 1
                 if time.monotonic() - told >= EVERY:
                     self.tell()
-                    told = time.monotonic()
+                    told, sent = time.monotonic(), self.sent()
+                try:
+                    self.read(client, reader, self.row(sent), out.write)
+                except (StoreError, EngineError):  # the server or the store is away: that is what is measured
+                    self.found.failed += 1
             self.tell()
 
     def tell(self) -> None:
@@ -163,9 +163,12 @@ class Traffic:
             self.found.seconds = float(half), float(most)
         show(self.folder / READS, json.dumps(asdict(self.found), ensure_ascii=False) + "\n")
 
-    def row(self) -> dict[str, Any]:
+    def sent(self) -> int:
+        """Return how many of the rows were sent, as the run says; at least one."""
+        return max(1, min(len(self.rows), int((self.folder / SENT).read_text(encoding="utf-8"))))
+
+    def row(self, sent: int) -> dict[str, Any]:
         """Draw an entity whose events were sent, every other one lately."""
-        sent = max(1, min(len(self.rows), int((self.folder / SENT).read_text(encoding="utf-8"))))
         lately = self.draw.random() < 1 / 2
         return self.rows[self.draw.randrange(max(0, sent - int(RECENT * self.rate)) if lately else 0, sent)]
 
